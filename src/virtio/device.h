@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VIRTIO_DEVICE_H
+#define VIRTIO_DEVICE_H
+
+/*
+ * The contract between a virtio device and whatever carries it (virtio 1.2, section 2).
+ *
+ *   a device     fills in a struct virtio_ops (facts as data, a NULL op is the sane default) and embeds
+ *                a struct virtio_device; it knows rings and its own back end, and no transport.
+ *   a transport  (pci, vhost_user, fake) embeds nothing: it drives the device through the functions
+ *                below and is told of interrupts through struct virtio_carrier; it knows no device.
+ *
+ * Life: virtio_init → (driver: features, queue set-up, virtio_activate → kicks ... → virtio_reset)* →
+ * virtio_finish. A queue's registers belong to the transport and cannot change a live queue: the set-up
+ * is copied by virtio_queue_start.
+ *
+ * Threads and the lock: the loop's thread serves queues and back ends; a vCPU thread (pci) or the loop
+ * (vhost_user) makes register accesses. Every op, and every callback of a back end that touches the
+ * device, runs with `lock` held. The virtio_* functions below take it; those that say "locked" expect it.
+ * An op must not block on the guest, and never waits for another device.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "machine/loop.h"
+#include "machine/memory.h"
+#include "util/log.h"
+#include "virtio/ring.h"
+
+#define VIRTIO_QUEUES_MAX 64
+
+/* Device ids (section 5). */
+enum virtio_id {
+    VIRTIO_ID_NET = 1,
+    VIRTIO_ID_BLOCK = 2,
+    VIRTIO_ID_CONSOLE = 3,
+    VIRTIO_ID_ENTROPY = 4,
+    VIRTIO_ID_BALLOON = 5,
+    VIRTIO_ID_GPU = 16,
+    VIRTIO_ID_INPUT = 18,
+    VIRTIO_ID_VSOCK = 19,
+    VIRTIO_ID_FS = 26,
+};
+
+/* Device status bits (2.1). */
+#define VIRTIO_STATUS_ACKNOWLEDGE 1u
+#define VIRTIO_STATUS_DRIVER 2u
+#define VIRTIO_STATUS_DRIVER_OK 4u
+#define VIRTIO_STATUS_FEATURES_OK 8u
+#define VIRTIO_STATUS_NEEDS_RESET 64u
+#define VIRTIO_STATUS_FAILED 128u
+
+struct virtio_device;
+
+struct virtio_ops {
+    const char *name; /* "block" */
+    enum virtio_id id;
+
+    /* The driver is ready: negotiated features stand in dev->features, all enabled queues run. */
+    void (*activate)(struct virtio_device *dev);
+
+    /*
+     * Forget the driver. On return no request is in flight and nothing touches guest memory: the op
+     * waits for, or cancels, what its back end still does. Called also on a device that was never activated.
+     */
+    void (*reset)(struct virtio_device *dev);
+
+    /* The driver kicked `queue`, which runs. Drain it. */
+    void (*kick)(struct virtio_device *dev, unsigned queue);
+
+    /* The driver wrote the configuration space; the bytes stand in dev->config already. NULL: the space
+     * is read-only and the write is ignored. `offset` and `len` lie within config_bytes. */
+    void (*config_written)(struct virtio_device *dev, size_t offset, size_t len);
+};
+
+/* How a device reaches its driver; the transport's half of the contract. Both may be called from the
+ * loop's thread or a vCPU thread, with the device's lock held, and must not block. */
+struct virtio_carrier {
+    void (*interrupt)(void *opaque, unsigned queue);      /* used buffer notification */
+    void (*config_changed)(void *opaque);                 /* configuration change notification;
+                                                             also when NEEDS_RESET was set */
+};
+
+struct virtio_queue {
+    struct ring ring;
+    uint16_t size_max; /* a power of two, at most RING_SIZE_MAX */
+};
+
+struct virtio_device {
+    const struct virtio_ops *ops;
+    uint64_t offered;  /* feature bits, VERSION_1 and the ring's included (virtio_init adds them) */
+    uint64_t features; /* negotiated; 0 until virtio_set_features */
+    uint8_t *config;   /* device configuration space, little-endian; owned by the device */
+    size_t config_bytes;
+    struct virtio_queue queues[VIRTIO_QUEUES_MAX];
+    unsigned queue_count;
+    bool active;      /* between activate and reset */
+    bool needs_reset; /* the driver broke a rule; nothing is served until the reset */
+
+    struct loop *loop;               /* borrowed */
+    const struct log *log;           /* borrowed, may be NULL */
+    struct log_limit limit;
+    const struct virtio_carrier *carrier;
+    void *carrier_opaque;
+    pthread_mutex_t lock;
+};
+
+/* -- for devices ------------------------------------------------------------------------------------ */
+
+struct virtio_init {
+    const struct virtio_ops *ops;
+    uint64_t features; /* the device's own bits */
+    unsigned queue_count;
+    uint16_t queue_size; /* size_max of every queue */
+    void *config;
+    size_t config_bytes;
+    struct loop *loop;
+    const struct log *log;
+};
+
+void virtio_init(struct virtio_device *dev, const struct virtio_init *init);
+/* After the transport let go of it. */
+void virtio_finish(struct virtio_device *dev);
+
+/* Locked. Interrupt the driver for `queue` if it wants to be. Call once after a batch of pushes. */
+void virtio_interrupt(struct virtio_device *dev, unsigned queue);
+
+/* Locked. Tell the driver that dev->config changed. */
+void virtio_config_changed(struct virtio_device *dev);
+
+/* Locked. The driver broke a rule: log (limited), set NEEDS_RESET, serve nothing until the reset. */
+void virtio_violation(struct virtio_device *dev, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/*
+ * Locked. Take the next request of a queue: ring_pop, with a broken ring turned into a violation.
+ * False when there is none.
+ */
+bool virtio_pop(struct virtio_device *dev, unsigned queue, struct ring_chain *chain, struct iovec *iov,
+                unsigned max);
+
+/* -- for transports --------------------------------------------------------------------------------- */
+
+/* Before the driver runs. carrier and opaque live as long as the device is carried. */
+void virtio_carry(struct virtio_device *dev, const struct virtio_carrier *carrier, void *opaque);
+
+/* False when `features` has a bit that was not offered, or lacks VERSION_1: nothing is changed. */
+bool virtio_set_features(struct virtio_device *dev, uint64_t features);
+
+/* Start a queue on its set-up. -EINVAL also when it runs already or features are not negotiated. */
+int virtio_queue_start(struct virtio_device *dev, unsigned queue, const struct memory *mem,
+                       const struct ring_setup *setup);
+
+/* Stop one queue (vhost-user GET_VRING_BASE, in-order drain by ops->reset of the whole device when
+ * requests may be in flight). Returns the available index to go on from. */
+uint16_t virtio_queue_stop(struct virtio_device *dev, unsigned queue);
+
+void virtio_activate(struct virtio_device *dev);  /* DRIVER_OK */
+void virtio_reset(struct virtio_device *dev);     /* status 0: ops->reset, rings stopped, features 0 */
+void virtio_kick(struct virtio_device *dev, unsigned queue); /* ignored unless active and running */
+
+/* Configuration space; what lies outside reads as zeroes and swallows writes. */
+void virtio_config_read(struct virtio_device *dev, size_t offset, void *buf, size_t len);
+void virtio_config_write(struct virtio_device *dev, size_t offset, const void *buf, size_t len);
+
+#endif
