@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dayfly, the command. A subcommand is a file of this folder that defines `const struct command
+ * NAME_command`, and a word in two lists: COMMANDS below and cli/meson.build.
+ */
+#include "command.h"
+
+/* In the order of `dayfly --help`. */
+#define COMMANDS(X)                                                                                    \
+    X(completion)                                                                                      \
+    X(help)
+
+#define DECLARE(name) extern const struct command name##_command;
+#define REFER(name)   &name##_command,
+
+COMMANDS(DECLARE)
+static const struct command *const commands[] = {COMMANDS(REFER) NULL};
+
+static const struct option_row rows[] = {
+    {"version", 0, NULL, "print the version and exit"},
+    {0},
+};
+
+static const struct command dayfly = {
+    .name = "dayfly",
+    .summary = "a machine of its own for every build",
+    .description =
+        "Dayfly describes virtual machines as data, validates the description and boots it. "
+        "On top of that it runs a job in a fresh sandbox that exists in a moment, starts from "
+        "exactly the same state every time, and is gone without a trace when the job ends.",
+    .rows = rows,
+    .children = commands,
+};
+
+int main(int argc, char **argv)
+{
+    return command_main(&dayfly, argc, argv);
+}
