@@ -9,7 +9,8 @@
  * once, and the copy is checked: index below the queue's size, chain no longer than the queue (or
  * than the indirect table), no loop, readable before writable, no indirect inside indirect, total
  * length below 4 GiB, every byte in RAM. A violation breaks the ring: ring_pop returns -EPROTO from
- * then on, and the device sets NEEDS_RESET (device.h). It never harms the host.
+ * then on, and the device sets NEEDS_RESET (device.h). It never harms the host. The driver cannot have
+ * more than setup.size chains outstanding: a device whose pool of requests is that large never runs dry.
  *
  * Threads: a ring is used under its device's lock.
  */
@@ -40,12 +41,15 @@ struct ring {
     const struct memory *mem; /* borrowed, NULL while stopped */
     struct ring_setup setup;
     uint16_t next_avail;   /* next entry of the available ring to take */
+    uint16_t avail_seen;   /* the driver's index when we last looked; checked */
+    uint16_t in_flight;    /* popped and not pushed; with what waits never more than setup.size */
     uint16_t next_used;    /* next entry of the used ring to fill */
     uint16_t signalled;    /* next_used when the driver was last interrupted */
     bool signalled_valid;
     bool indirect;         /* VIRTIO_RING_F_INDIRECT_DESC was negotiated */
     bool event_idx;        /* VIRTIO_RING_F_EVENT_IDX was negotiated */
     bool broken;
+    const char *fault;     /* what broke it: a literal, NULL until then */
     const void *desc;
     const void *avail;
     void *used;
@@ -62,7 +66,8 @@ struct ring_chain {
 };
 
 /*
- * Begin on the driver's set-up. Every address is checked for alignment and for lying wholly in RAM.
+ * Begin on the driver's set-up. Every table is checked for alignment and for lying wholly in one region
+ * of RAM.
  * Returns 0, or -EINVAL (the ring stays stopped). `features` are the negotiated ones.
  */
 int ring_start(struct ring *ring, const struct memory *mem, const struct ring_setup *setup,
@@ -86,16 +91,18 @@ int ring_pop(struct ring *ring, struct ring_chain *chain, struct iovec *iov, uns
 /* Put the chain popped last back, so that the next ring_pop gives it again. Only before any other pop. */
 void ring_unpop(struct ring *ring);
 
-/* Return a chain with the number of bytes written into it (clipped by the caller to writable_bytes). */
+/* Return a chain with the number of bytes written into it (clipped by the caller to writable_bytes).
+ * Ignored on a stopped ring; legal on a broken one. */
 void ring_push(struct ring *ring, uint16_t head, uint32_t written);
 
-/* True when the driver wants an interrupt for what was pushed since the last one (2.7.7, 2.7.10). */
+/* True when the driver wants an interrupt for what was pushed since the last call (2.7.7, 2.7.10). */
 bool ring_should_interrupt(struct ring *ring);
 
 /*
  * Ask not to be, or to be, kicked. A device that drains its queue does
  *     do { ring_kicks_off(r); while (ring_pop(...) > 0) ...; } while (ring_kicks_on(r));
- * ring_kicks_on returns true when something became available in between.
+ * ring_kicks_on returns true when something became available in between. A driver on another processor
+ * can keep that loop busy: a device that completes at once bounds its work for each kick.
  */
 void ring_kicks_off(struct ring *ring);
 bool ring_kicks_on(struct ring *ring);
