@@ -68,6 +68,13 @@ struct virtio_ops {
      */
     void (*reset)(struct virtio_device *dev);
 
+    /*
+     * Wait for what is in flight of one queue and push it; the queue stops next, the device lives on.
+     * NULL for a device that holds no chain from one op to the next; where one does hold some, its reset
+     * is called instead.
+     */
+    void (*drain)(struct virtio_device *dev, unsigned queue);
+
     /* The driver kicked `queue`, which runs. Drain it. */
     void (*kick)(struct virtio_device *dev, unsigned queue);
 
@@ -122,10 +129,11 @@ struct virtio_init {
 };
 
 void virtio_init(struct virtio_device *dev, const struct virtio_init *init);
-/* After the transport let go of it. */
+/* After the transport let go of it; a device's free calls virtio_reset first, while its back end lives. */
 void virtio_finish(struct virtio_device *dev);
 
-/* Locked. Interrupt the driver for `queue` if it wants to be. Call once after a batch of pushes. */
+/* Locked. Interrupt the driver for `queue` if it wants to be. Call once after a batch of pushes. Silent
+ * during a reset. */
 void virtio_interrupt(struct virtio_device *dev, unsigned queue);
 
 /* Locked. Tell the driver that dev->config changed. */
@@ -147,20 +155,27 @@ bool virtio_pop(struct virtio_device *dev, unsigned queue, struct ring_chain *ch
 /* Before the driver runs. carrier and opaque live as long as the device is carried. */
 void virtio_carry(struct virtio_device *dev, const struct virtio_carrier *carrier, void *opaque);
 
-/* False when `features` has a bit that was not offered, or lacks VERSION_1: nothing is changed. */
+/* False when `features` has a bit that was not offered, lacks VERSION_1, or differs from what an active
+ * device runs with: nothing is changed. */
 bool virtio_set_features(struct virtio_device *dev, uint64_t features);
 
-/* Start a queue on its set-up. -EINVAL also when it runs already or features are not negotiated. */
+/* Start a queue on its set-up. -EINVAL also when it runs already or features are not negotiated. On an
+ * active device what already waits in the queue is served at once, as if kicked. */
 int virtio_queue_start(struct virtio_device *dev, unsigned queue, const struct memory *mem,
                        const struct ring_setup *setup);
 
-/* Stop one queue (vhost-user GET_VRING_BASE, in-order drain by ops->reset of the whole device when
- * requests may be in flight). Returns the available index to go on from. */
+/* Stop one queue (vhost-user GET_VRING_BASE): ops->drain (or ops->reset) when requests are in flight.
+ * Returns the available index to go on from. */
 uint16_t virtio_queue_stop(struct virtio_device *dev, unsigned queue);
 
-void virtio_activate(struct virtio_device *dev);  /* DRIVER_OK */
+/* DRIVER_OK. Queues that run are then served once, as if kicked: a kick that came too early is not lost. */
+void virtio_activate(struct virtio_device *dev);
 void virtio_reset(struct virtio_device *dev);     /* status 0: ops->reset, rings stopped, features 0 */
 void virtio_kick(struct virtio_device *dev, unsigned queue); /* ignored unless active and running */
+
+/* For the status register: the device set NEEDS_RESET. Within a carrier's callback, where the lock is held,
+ * read dev->needs_reset. */
+bool virtio_needs_reset(struct virtio_device *dev);
 
 /* Configuration space; what lies outside reads as zeroes and swallows writes. */
 void virtio_config_read(struct virtio_device *dev, size_t offset, void *buf, size_t len);
