@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DAYFLY_CONFIG_H
+#define DAYFLY_CONFIG_H
+
+/*
+ * The description of a virtual machine, as data.
+ *
+ *     struct dayfly_config *config;
+ *     struct dayfly_linux linux_boot = DAYFLY_LINUX_INIT;
+ *     struct dayfly_disk disk = DAYFLY_DISK_INIT;
+ *
+ *     dayfly_config_new(&config);
+ *     dayfly_config_set_cpus(config, 2);
+ *     dayfly_config_set_memory(config, 512 << 20);
+ *     linux_boot.kernel = "vmlinuz";
+ *     dayfly_config_set_linux(config, &linux_boot);
+ *     disk.path = "root.img";
+ *     dayfly_config_add_disk(config, &disk);
+ *     if (dayfly_config_validate(config, NULL, NULL, &err) < 0) ...
+ *
+ * Setting says only what is wanted; nothing is opened or looked at before dayfly_config_validate,
+ * which changes nothing and keeps nothing open. The same description as YAML: doc/machine-file.md.
+ *
+ * Options structs: start from the INIT macro beside the struct, which fills in `size`, so that a
+ * program built against an older header keeps its meaning with a newer library. A setter copies the
+ * struct and its strings. A descriptor is borrowed, not copied: it stays the caller's, and stays open
+ * for as long as the description is used.
+ *
+ * Where a path and a descriptor say the same thing, the path counts if both are given.
+ *
+ * Threads: one description, one thread at a time.
+ *
+ * Setters return 0, -ENOMEM, -EINVAL (`size` is none this library knows) or -E2BIG (a newer struct
+ * uses a field that this library does not have). Whether the *values* make sense is validate's.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dayfly/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct dayfly_config;
+
+/* A machine with 1 processor, 512 MiB, an entropy device, and nothing else. */
+int dayfly_config_new(struct dayfly_config **out);
+
+/* NULL is legal. */
+void dayfly_config_free(struct dayfly_config *config);
+
+int dayfly_config_set_cpus(struct dayfly_config *config, unsigned count);
+int dayfly_config_set_memory(struct dayfly_config *config, uint64_t bytes);
+
+/* The kernel to boot: an ELF file with a PVH note, or a bzImage. */
+struct dayfly_linux {
+    size_t size;
+    const char *kernel;
+    const char *initrd;       /* optional */
+    const char *command_line; /* optional */
+    int kernel_fd;            /* instead of the path; -1: none */
+    int initrd_fd;
+};
+#define DAYFLY_LINUX_INIT                                                                              \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_linux), .kernel_fd = -1, .initrd_fd = -1                          \
+    }
+
+int dayfly_config_set_linux(struct dayfly_config *config, const struct dayfly_linux *options);
+
+/* A virtio block device over a raw image or a block device: byte N of the disk is byte N of the file.
+ * Formats are never guessed from the content. Disks appear in the guest in the order of adding. */
+struct dayfly_disk {
+    size_t size;
+    const char *path;
+    const char *id; /* what the guest reads as serial number; at most 20 bytes; optional */
+    int fd;         /* instead of the path; -1: none */
+    bool read_only;
+};
+#define DAYFLY_DISK_INIT                                                                               \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_disk), .fd = -1                                                   \
+    }
+
+int dayfly_config_add_disk(struct dayfly_config *config, const struct dayfly_disk *options);
+
+/* A port of the virtio console. Output goes to output_path (created, appended to) or output_fd, else it
+ * is dropped; input comes from input_fd. */
+struct dayfly_console {
+    size_t size;
+    const char *name; /* the guest finds the port by it: /dev/virtio-ports/NAME */
+    const char *output_path;
+    int output_fd;
+    int input_fd;
+    bool primary; /* the kernel's console, hvc0; at most one */
+};
+#define DAYFLY_CONSOLE_INIT                                                                            \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_console), .output_fd = -1, .input_fd = -1                         \
+    }
+
+int dayfly_config_add_console(struct dayfly_config *config, const struct dayfly_console *options);
+
+/* A virtio socket device. On the host: connect to `socket`, write "CONNECT <port>\n", read
+ * "OK <number>\n", and the stream is the guest's. A guest that connects to the host's port P reaches
+ * whoever listens on "<socket>_P". */
+struct dayfly_vsock {
+    size_t size;
+    const char *socket; /* created by the machine; optional */
+    uint32_t cid;       /* the guest's address, 3 or more; private to the machine */
+};
+#define DAYFLY_VSOCK_INIT                                                                              \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_vsock), .cid = 3                                                  \
+    }
+
+/* NULL takes the device away. */
+int dayfly_config_set_vsock(struct dayfly_config *config, const struct dayfly_vsock *options);
+
+int dayfly_config_set_entropy(struct dayfly_config *config, bool present);
+
+/* Where the 16550 serial port's output goes: the kernel's first words. Nowhere, unless set. */
+struct dayfly_serial {
+    size_t size;
+    const char *output_path;
+    int output_fd;
+    int input_fd;
+};
+#define DAYFLY_SERIAL_INIT                                                                             \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_serial), .output_fd = -1, .input_fd = -1                          \
+    }
+
+int dayfly_config_set_serial(struct dayfly_config *config, const struct dayfly_serial *options);
+
+enum dayfly_severity {
+    DAYFLY_FAULT_ERROR,   /* the machine cannot start so */
+    DAYFLY_FAULT_WARNING, /* it can, but look at it */
+};
+
+/* One fault. The strings live until the callback returns. */
+struct dayfly_fault {
+    size_t size;
+    enum dayfly_severity severity;
+    const char *file;    /* the YAML file's name; NULL where there is none */
+    unsigned line;       /* from 1; 0 when the value was set by a call */
+    unsigned column;     /* in characters, from 1 */
+    const char *where;   /* "disks[1].path"; "" is the whole description */
+    const char *message; /* what is wrong, naming the value */
+    const char *hint;    /* what to do about it; NULL where it is plain */
+};
+
+typedef void dayfly_report_fn(void *opaque, const struct dayfly_fault *fault);
+
+/*
+ * Read a description from YAML, into a fresh `config`. Every fault of form (syntax, unknown or doubled
+ * keys, types, units) is reported, not only the first; `report` may be NULL. What could be read has
+ * been set even then, so that dayfly_config_validate can go on to name the faults of substance; it
+ * keeps quiet about values that were reported here. Paths are relative to the file's folder (`load`)
+ * or to base_dir (`parse`; NULL: the working directory). `name` stands in faults and may be NULL.
+ *
+ * Returns 0; -EINVAL when there was an error, the first of which is in *err; another -errno when the
+ * file could not be read (nothing is reported then).
+ */
+int dayfly_config_load_yaml(struct dayfly_config *config, const char *path, dayfly_report_fn *report,
+                            void *opaque, struct dayfly_err *err);
+int dayfly_config_parse_yaml(struct dayfly_config *config, const char *name, const char *text,
+                             size_t text_bytes, const char *base_dir, dayfly_report_fn *report,
+                             void *opaque, struct dayfly_err *err);
+
+/*
+ * Whether this host can start this machine: values in range, files there and usable, no disk in use
+ * for writing elsewhere, nothing twice that must be unique. Reports every fault (`report` may be NULL),
+ * changes nothing, keeps nothing open. What it saw can change before the start, which checks again.
+ *
+ * Returns 0 (warnings may have been reported) or -EINVAL, the first error in *err; -ENOMEM.
+ */
+int dayfly_config_validate(const struct dayfly_config *config, dayfly_report_fn *report, void *opaque,
+                           struct dayfly_err *err);
+
+/* What this host allows. */
+struct dayfly_limits {
+    size_t size;                                 /* set by the caller to sizeof(struct dayfly_limits) */
+    unsigned min_cpus, max_cpus;                 /* as KVM says; where /dev/kvm cannot be opened, 254 */
+    uint64_t min_memory_bytes, max_memory_bytes; /* the latter is what the host has */
+};
+
+/* Returns 0 or -EINVAL (size). */
+int dayfly_limits_get(struct dayfly_limits *limits);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

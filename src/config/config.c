@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making a description by calls, and the marks that tell where its values stood in YAML. */
+#include "config/config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/schema.h"
+#include "util/cleanup.h"
+#include "util/options.h"
+
+/* The length of a public struct's first version: up to the end of its then last member. */
+#define FIRST_BYTES(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
+
+int dayfly_config_new(struct dayfly_config **out)
+{
+    struct dayfly_config *config = malloc(sizeof(*config));
+    if (!config)
+        return -ENOMEM;
+    *config = (struct dayfly_config){
+        .cpus = 1,
+        .memory_bytes = UINT64_C(512) << 20,
+        .boot = {.kernel_fd = -1, .initrd_fd = -1},
+        .vsock = {.cid = CONFIG_MIN_CID},
+        .entropy = true,
+        .serial = {.stream = {.output_fd = -1, .input_fd = -1}},
+    };
+    *out = config;
+    return 0;
+}
+
+void dayfly_config_free(struct dayfly_config *config)
+{
+    if (!config)
+        return;
+    schema_free(config, config_schema);
+    for (size_t i = 0; i < config->mark_count; i++)
+        free(config->marks[i].where);
+    free(config->marks);
+    free(config->source);
+    free(config);
+}
+
+/* A copy of `text`, or NULL for NULL. Returns 0 or -ENOMEM. */
+static int copy_text(char **out, const char *text)
+{
+    *out = text ? strdup(text) : NULL;
+    return text && !*out ? -ENOMEM : 0;
+}
+
+static void swap_text(char **a, char **b)
+{
+    char *was = *a;
+    *a = *b;
+    *b = was;
+}
+
+int dayfly_config_set_cpus(struct dayfly_config *config, unsigned count)
+{
+    config->cpus = count;
+    return 0;
+}
+
+int dayfly_config_set_memory(struct dayfly_config *config, uint64_t bytes)
+{
+    config->memory_bytes = bytes;
+    return 0;
+}
+
+int dayfly_config_set_linux(struct dayfly_config *config, const struct dayfly_linux *options)
+{
+    struct dayfly_linux given = DAYFLY_LINUX_INIT;
+    _cleanup_free_ char *kernel = NULL;
+    _cleanup_free_ char *initrd = NULL;
+    _cleanup_free_ char *command_line = NULL;
+    int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_linux, initrd_fd), options);
+    if (rc)
+        return rc;
+    if (copy_text(&kernel, given.kernel) || copy_text(&initrd, given.initrd) ||
+        copy_text(&command_line, given.command_line))
+        return -ENOMEM;
+    swap_text(&config->boot.kernel, &kernel);
+    swap_text(&config->boot.initrd, &initrd);
+    swap_text(&config->boot.command_line, &command_line);
+    config->boot.kernel_fd = given.kernel_fd;
+    config->boot.initrd_fd = given.initrd_fd;
+    return 0;
+}
+
+/* The row of a top-level list, to append to. */
+static const struct schema_row *list_row(size_t offset)
+{
+    const struct schema_row *row = config_schema;
+    while (row->kind != SCHEMA_LIST || row->offset != offset)
+        row++;
+    return row;
+}
+
+int dayfly_config_add_disk(struct dayfly_config *config, const struct dayfly_disk *options)
+{
+    struct dayfly_disk given = DAYFLY_DISK_INIT;
+    _cleanup_free_ char *path = NULL;
+    _cleanup_free_ char *id = NULL;
+    int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_disk, read_only), options);
+    if (rc)
+        return rc;
+    if (copy_text(&path, given.path) || copy_text(&id, given.id))
+        return -ENOMEM;
+    struct config_disk *disk = schema_append(config, list_row(offsetof(struct dayfly_config, disks)));
+    if (!disk)
+        return -ENOMEM;
+    *disk = (struct config_disk){
+        .path = steal_ptr(&path),
+        .fd = given.fd,
+        .id = steal_ptr(&id),
+        .read_only = given.read_only,
+    };
+    return 0;
+}
+
+int dayfly_config_add_console(struct dayfly_config *config, const struct dayfly_console *options)
+{
+    struct dayfly_console given = DAYFLY_CONSOLE_INIT;
+    _cleanup_free_ char *name = NULL;
+    _cleanup_free_ char *path = NULL;
+    int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_console, primary), options);
+    if (rc)
+        return rc;
+    if (copy_text(&name, given.name) || copy_text(&path, given.output_path))
+        return -ENOMEM;
+    struct config_console *console =
+        schema_append(config, list_row(offsetof(struct dayfly_config, consoles)));
+    if (!console)
+        return -ENOMEM;
+    *console = (struct config_console){
+        .name = steal_ptr(&name),
+        .primary = given.primary,
+        .stream = {.path = steal_ptr(&path), .output_fd = given.output_fd, .input_fd = given.input_fd},
+    };
+    return 0;
+}
+
+int dayfly_config_set_vsock(struct dayfly_config *config, const struct dayfly_vsock *options)
+{
+    struct dayfly_vsock given = DAYFLY_VSOCK_INIT;
+    _cleanup_free_ char *path = NULL;
+    if (options) {
+        int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_vsock, cid), options);
+        if (rc)
+            return rc;
+        if (copy_text(&path, given.socket))
+            return -ENOMEM;
+    }
+    config->vsock.present = options != NULL;
+    config->vsock.cid = given.cid;
+    swap_text(&config->vsock.socket, &path);
+    return 0;
+}
+
+int dayfly_config_set_entropy(struct dayfly_config *config, bool present)
+{
+    config->entropy = present;
+    return 0;
+}
+
+int dayfly_config_set_serial(struct dayfly_config *config, const struct dayfly_serial *options)
+{
+    struct dayfly_serial given = DAYFLY_SERIAL_INIT;
+    _cleanup_free_ char *path = NULL;
+    int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_serial, input_fd), options);
+    if (rc)
+        return rc;
+    if (copy_text(&path, given.output_path))
+        return -ENOMEM;
+    swap_text(&config->serial.stream.path, &path);
+    config->serial.stream.output_fd = given.output_fd;
+    config->serial.stream.input_fd = given.input_fd;
+    return 0;
+}
+
+struct config_mark *config_mark_at(const struct dayfly_config *config, const char *where)
+{
+    for (size_t i = 0; i < config->mark_count; i++) {
+        if (!strcmp(config->marks[i].where, where))
+            return &config->marks[i];
+    }
+    return NULL;
+}
+
+/* The length of what is around the first `len` bytes of a place: "disks[1].path", "disks[1]", "disks",
+ * "". */
+static size_t enclosing(const char *where, size_t len)
+{
+    while (len > 0 && where[len - 1] != '.' && where[len - 1] != '[')
+        len--;
+    return len > 0 ? len - 1 : 0;
+}
+
+const struct config_mark *config_mark_of(const struct dayfly_config *config, const char *where)
+{
+    char around[SCHEMA_MAX_PATH];
+    size_t len = strnlen(where, sizeof(around) - 1);
+    memcpy(around, where, len);
+    for (;;) {
+        around[len] = '\0';
+        const struct config_mark *mark = config_mark_at(config, around);
+        if (mark || len == 0)
+            return mark;
+        len = enclosing(around, len);
+    }
+}
+
+int config_mark(struct dayfly_config *config, const char *where, unsigned line, unsigned column)
+{
+    if (config_mark_at(config, where))
+        return 0;
+    struct config_mark *bigger = reallocarray(config->marks, config->mark_count + 1, sizeof(*bigger));
+    if (!bigger)
+        return -ENOMEM;
+    config->marks = bigger;
+    char *copy = strdup(where);
+    if (!copy)
+        return -ENOMEM;
+    config->marks[config->mark_count++] =
+        (struct config_mark){.where = copy, .line = line, .column = column};
+    return 0;
+}

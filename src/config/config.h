@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+/*
+ * What a description is made of, for the engines: they read it, and change nothing. The values have
+ * been validated only if dayfly_config_validate said so, and files can have changed since: whoever
+ * opens one checks it again.
+ *
+ * Every field is a row of the schema (schema.c), which is why strings are plain `char *` and owned.
+ * (The boot section is called `boot`: `linux` is a macro of GNU C.)
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dayfly/config.h"
+
+enum {
+    CONFIG_MAX_CPUS = 254, /* 8-bit local APIC ids, 255 being "all of them" */
+    CONFIG_MAX_DISKS = 24, /* each is a PCI slot of the one bus */
+    CONFIG_MAX_CONSOLES = 16,
+    CONFIG_MAX_DISK_ID = 20, /* VIRTIO_BLK_ID_BYTES */
+    CONFIG_MAX_CONSOLE_NAME = 31,
+    CONFIG_MAX_COMMAND_LINE = 2047, /* x86's COMMAND_LINE_SIZE, less the NUL */
+    CONFIG_MAX_SOCKET_PATH = 96,    /* sun_path, less "_4294967295" and the NUL */
+    CONFIG_MAX_PATH = 4095,
+};
+
+#define CONFIG_MIN_MEMORY (UINT64_C(16) << 20)
+#define CONFIG_MIN_CID    3
+#define CONFIG_MAX_CID    (UINT32_MAX - 1)
+
+/* Where a device's output goes: path (created, appended to), else output_fd, else nowhere. */
+struct config_stream {
+    char *path;
+    int output_fd, input_fd; /* -1: none; borrowed */
+};
+
+struct config_boot {
+    char *kernel, *initrd, *command_line; /* initrd and command_line may be NULL */
+    int kernel_fd, initrd_fd;             /* where the path is NULL; -1: none; borrowed */
+};
+
+struct config_disk {
+    char *path;
+    int fd;   /* where the path is NULL; borrowed */
+    char *id; /* may be NULL */
+    bool read_only;
+};
+
+struct config_console {
+    char *name;
+    bool primary;
+    struct config_stream stream;
+};
+
+struct config_serial {
+    struct config_stream stream;
+};
+
+struct config_vsock {
+    bool present;
+    uint32_t cid;
+    char *socket; /* may be NULL */
+};
+
+/* Where in the YAML a value stood. */
+struct config_mark {
+    char *where; /* "disks[1].path" */
+    unsigned line, column;
+    bool faulty; /* already reported: the value in the struct is not what the person wrote */
+};
+
+struct dayfly_config {
+    uint32_t cpus;
+    uint64_t memory_bytes;
+    struct config_boot boot;
+    struct config_disk *disks;
+    size_t disk_count;
+    struct config_console *consoles;
+    size_t console_count;
+    struct config_vsock vsock;
+    bool entropy;
+    struct config_serial serial;
+
+    char *source;    /* the YAML's name, or NULL */
+    bool incomplete; /* the YAML could not be read to its end: nothing is known to be missing */
+    struct config_mark *marks;
+    size_t mark_count;
+};
+
+/* As dayfly_config_validate, against limits that the caller brings (tests). */
+int config_validate(const struct dayfly_config *config, const struct dayfly_limits *limits,
+                    dayfly_report_fn *report, void *opaque, struct dayfly_err *err);
+
+/* Note where `where` stood. Returns 0 or -ENOMEM. A second mark for the same place is ignored. */
+int config_mark(struct dayfly_config *config, const char *where, unsigned line, unsigned column);
+
+/* The mark of `where`, or of the nearest thing around it; NULL when there is none. */
+const struct config_mark *config_mark_of(const struct dayfly_config *config, const char *where);
+
+/* The mark of exactly `where`, or NULL. */
+struct config_mark *config_mark_at(const struct dayfly_config *config, const char *where);
+
+#endif
