@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "config/schema.h"
 #include "util/arith.h"
 
 enum { WIDTH = 80, OPTION_COLUMN = 28 };
@@ -224,6 +225,14 @@ void help_print_man(FILE *out, const char *path, const struct command *root,
         fputs(".SH SEE ALSO\n\\fBdayfly\\fR(1)\n", out);
 }
 
+/* What `dayfly help` explains besides commands. */
+static const struct {
+    const char *name, *summary;
+    void (*print)(FILE *out);
+} topics[] = {
+    {"machine-file", "what may stand in a machine file", schema_print_reference},
+};
+
 struct help_options {
     bool man;
 };
@@ -233,6 +242,12 @@ static int help_run(const struct call *call)
     const struct help_options *options = call->options;
     char path[COMMAND_PATH_BYTES];
     struct dayfly_err err = {0};
+    for (size_t i = 0; i < ARRAY_SIZE(topics) && call->operand_count == 1; i++) {
+        if (!strcmp(call->operands[0], topics[i].name)) {
+            topics[i].print(stdout);
+            return 0;
+        }
+    }
     const struct command *command =
         command_find(call->root, call->operands, call->operand_count, path, &err);
     if (!command)
@@ -241,6 +256,11 @@ static int help_run(const struct call *call)
         help_print_man(stdout, path, call->root, command);
     else
         help_print(stdout, path, command);
+    if (command == call->root && !options->man) {
+        fputs("\nTopics, as in \"dayfly help TOPIC\":\n", stdout);
+        for (size_t i = 0; i < ARRAY_SIZE(topics); i++)
+            printf("  %-12s %s\n", topics[i].name, topics[i].summary);
+    }
     return 0;
 }
 
@@ -251,8 +271,8 @@ static const struct option_row help_rows[] = {
 
 const struct command help_command = {
     .name = "help",
-    .summary = "explain a command",
-    .operands = "[COMMAND...]",
+    .summary = "explain a command or a topic",
+    .operands = "[COMMAND...|TOPIC]",
     .max_operands = OPERANDS_ANY,
     .rows = help_rows,
     .options_size = sizeof(struct help_options),

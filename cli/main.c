@@ -7,6 +7,7 @@
 
 /* In the order of `dayfly --help`. */
 #define COMMANDS(X)                                                                                    \
+    X(validate)                                                                                        \
     X(completion)                                                                                      \
     X(help)
 

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `dayfly validate`: every fault of a machine file, in the order of the file. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "dayfly/config.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+struct validate_options {
+    bool json;
+};
+
+struct found {
+    enum dayfly_severity severity;
+    unsigned line, column;
+    char *where, *message, *hint; /* hint may be NULL */
+};
+
+struct faults {
+    struct found *found;
+    size_t count;
+    unsigned errors;
+    bool incomplete; /* no memory for one of them */
+};
+
+static void collect(void *opaque, const struct dayfly_fault *fault)
+{
+    struct faults *faults = opaque;
+    struct found *bigger = reallocarray(faults->found, faults->count + 1, sizeof(*bigger));
+    faults->errors += fault->severity == DAYFLY_FAULT_ERROR;
+    if (bigger)
+        faults->found = bigger;
+    struct found copy = {
+        .severity = fault->severity,
+        .line = fault->line,
+        .column = fault->column,
+        .where = strdup(fault->where),
+        .message = strdup(fault->message),
+        .hint = fault->hint ? strdup(fault->hint) : NULL,
+    };
+    if (!bigger || !copy.where || !copy.message) {
+        faults->incomplete = true;
+        free(copy.where);
+        free(copy.message);
+        free(copy.hint);
+        return;
+    }
+    faults->found[faults->count++] = copy;
+}
+
+static void faults_finish(struct faults *faults)
+{
+    for (size_t i = 0; i < faults->count; i++) {
+        free(faults->found[i].where);
+        free(faults->found[i].message);
+        free(faults->found[i].hint);
+    }
+    free(faults->found);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct found *x = a, *y = b;
+    if (x->line != y->line)
+        return x->line < y->line ? -1 : 1;
+    return (x->column > y->column) - (x->column < y->column);
+}
+
+static const char *severity_name(enum dayfly_severity severity)
+{
+    return severity == DAYFLY_FAULT_ERROR ? "error" : "warning";
+}
+
+static void print_human(const char *file, const struct faults *faults)
+{
+    for (size_t i = 0; i < faults->count; i++) {
+        const struct found *f = &faults->found[i];
+        fprintf(stderr, "%s:%u:%u: %s: %s%s%s\n", file, f->line, f->column, severity_name(f->severity),
+                f->where, f->where[0] ? ": " : "", f->message);
+        if (f->hint)
+            fprintf(stderr, "    hint: %s\n", f->hint);
+    }
+    if (faults->errors)
+        fprintf(stderr, "%s: %u error%s\n", file, faults->errors, faults->errors == 1 ? "" : "s");
+    else
+        fprintf(stderr, "%s: no errors\n", file);
+}
+
+static void print_json(const char *file, const struct faults *faults)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < faults->count; i++) {
+        const struct found *f = &faults->found[i];
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:i, s:i, s:s, s:s?}", "severity",
+                                        severity_name(f->severity), "where", f->where, "line", f->line,
+                                        "column", f->column, "message", f->message, "hint", f->hint));
+    }
+    json_t *all =
+        json_pack("{s:s, s:b, s:o}", "file", file, "valid", faults->errors == 0, "faults", list);
+    if (!all || json_dumpf(all, stdout, JSON_INDENT(2)) < 0)
+        fprintf(stderr, "dayfly validate: the faults cannot be written as JSON\n");
+    else
+        fputc('\n', stdout);
+    json_decref(all);
+}
+
+static int validate_run(const struct call *call)
+{
+    const struct validate_options *options = call->options;
+    const char *file = call->operands[0];
+    struct dayfly_err err = {0};
+    struct dayfly_config *config;
+    _cleanup_(faults_finish) struct faults faults = {0};
+
+    int rc = dayfly_config_new(&config);
+    if (rc) {
+        err_errno(&err, -rc, "%s", file);
+        return command_fail(call, &err);
+    }
+    rc = dayfly_config_load_yaml(config, file, collect, &faults, &err);
+    if (rc == 0 || rc == -EINVAL)
+        rc = dayfly_config_validate(config, collect, &faults, &err);
+    dayfly_config_free(config);
+    if (faults.incomplete)
+        rc = err_errno(&err, ENOMEM, "%s", file);
+    if (rc && rc != -EINVAL)
+        return command_fail(call, &err);
+
+    if (faults.count) /* qsort may not be given a null pointer */
+        qsort(faults.found, faults.count, sizeof(*faults.found), by_place);
+    if (options->json)
+        print_json(file, &faults);
+    else
+        print_human(file, &faults);
+    return faults.errors ? EXIT_DAYFLY : 0;
+}
+
+static const struct option_row rows[] = {
+    {"json", 0, NULL, "print the faults as JSON, on standard output",
+     OPTION_FLAG(struct validate_options, json)},
+    {0},
+};
+
+const struct command validate_command = {
+    .name = "validate",
+    .summary = "name every fault of a machine file, and change nothing",
+    .description =
+        "Reads FILE, looks at the files that it names and at this host, and prints every fault "
+        "with line, column and what to do about it. Nothing is created, started or kept open.\n\n"
+        "`dayfly help machine-file` says what may stand in it.",
+    .operands = "FILE",
+    .min_operands = 1,
+    .max_operands = 1,
+    .rows = rows,
+    .options_size = sizeof(struct validate_options),
+    .run = validate_run,
+    .examples =
+        (const struct example[]){{"dayfly validate machine.yaml", "check a machine"},
+                                 {"dayfly validate --json machine.yaml | jq .faults", "for a program"},
+                                 {0}},
+};
