@@ -170,21 +170,28 @@ int elf_read(int fd, struct elf_kernel *out, struct dayfly_err *err)
     if (rc < 0)
         return rc;
 
+    /* Notes first: that a program is no kernel is the better answer than where it wants to be. */
     *out = (struct elf_kernel){0};
     bool found = false;
+    for (size_t i = 0; i < header.e_phnum && !found; i++) {
+        if (table[i].p_type != PT_NOTE)
+            continue;
+        rc = read_notes(fd, &table[i], size, &found, &out->entry, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (!found)
+        return err_set(err, ENOEXEC,
+                       "the kernel has no PVH note: take one that was built with CONFIG_PVH=y");
     for (size_t i = 0; i < header.e_phnum; i++) {
-        if (table[i].p_type == PT_LOAD)
-            rc = add_segment(out, &table[i], size, err);
-        else if (table[i].p_type == PT_NOTE && !found)
-            rc = read_notes(fd, &table[i], size, &found, &out->entry, err);
+        if (table[i].p_type != PT_LOAD)
+            continue;
+        rc = add_segment(out, &table[i], size, err);
         if (rc < 0)
             return rc;
     }
     if (out->count == 0)
         return err_set(err, ENOEXEC, "the kernel is an ELF file with nothing to load");
-    if (!found)
-        return err_set(err, ENOEXEC,
-                       "the kernel has no PVH note: take one that was built with CONFIG_PVH=y");
     for (size_t i = 0; i < out->count; i++) {
         const struct elf_segment *s = &out->segments[i];
         if (out->entry >= s->gpa && out->entry - s->gpa < s->file_bytes)
