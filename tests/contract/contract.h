@@ -7,12 +7,13 @@
  *
  *   a bus    (struct contract_bus_ops: fake, pci, vhost_user) lets a driver reach a device through one
  *            transport: registers, messages, or plain calls;
- *   a kind   (struct contract_kind: block, entropy ...) makes a device, says how one valid request of it
- *            looks, and brings cases of its own;
- *   suite.c  holds the cases that every kind passes over every bus.
+ *   a kind   (struct contract_kind: block, entropy ...) makes a device, says how one valid request of
+ * it looks, and brings cases of its own; suite.c  holds the cases that every kind passes over every
+ * bus.
  *
- * To add a bus: write its ops in tests/contract/NAME_test.c with a main of `return contract_run(&ops);`,
- * and add the program to tests/contract/meson.build. To add a kind: a file here, and a row in kinds.c.
+ * To add a bus: write its ops in tests/contract/NAME_test.c with a main of `return
+ * contract_run(&ops);`, and add the program to tests/contract/meson.build. To add a kind: a file here,
+ * and a row in kinds.c.
  *
  * Threads: the device's loop runs in a thread of its own; the suite, hence every op of a bus, is in the
  * test's thread. Nothing sleeps: waits are for events, and a timeout only ever ends a failing test.
@@ -30,7 +31,8 @@
 /* How long a wait for something that must come may take before the test fails. */
 #define CONTRACT_TIMEOUT_MS 20000
 
-/* -- the driver's way to a device: what a transport's author implements ------------------------------- */
+/* -- the driver's way to a device: what a transport's author implements -------------------------------
+ */
 
 struct contract_bus; /* the bus's own; it embeds or allocates what it likes */
 
@@ -38,9 +40,9 @@ struct contract_bus_ops {
     const char *name;
 
     /*
-     * Carry `dev` (virtio_carry and what belongs to it). The loop does not run yet. `mem` is the guest's
-     * RAM, made by memory_create (so its regions have descriptors that can be sent); both sides use it.
-     * All three are borrowed until close. Returns 0 or -errno.
+     * Carry `dev` (virtio_carry and what belongs to it). The loop does not run yet. `mem` is the
+     * guest's RAM, made by memory_create (so its regions have descriptors that can be sent); both sides
+     * use it. All three are borrowed until close. Returns 0 or -errno.
      */
     int (*open)(struct contract_bus **out, struct virtio_device *dev, struct loop *loop,
                 const struct memory *mem);
@@ -84,7 +86,8 @@ struct contract_bus_ops {
 /* Run every case of every kind over this bus. The result is for main to return. */
 int contract_run(const struct contract_bus_ops *bus);
 
-/* -- what a case sees --------------------------------------------------------------------------------- */
+/* -- what a case sees ---------------------------------------------------------------------------------
+ */
 
 #define CONTRACT_QUEUES   8
 #define CONTRACT_RING     16 /* entries of the rings that contract_start makes */
@@ -117,9 +120,9 @@ struct contract_kind {
     int (*make)(struct contract_env *env);
     void (*unmake)(struct contract_env *env);
 
-    unsigned queue;      /* which queue takes the request below */
-    unsigned queues;     /* how many queues the device has */
-    uint64_t features;   /* device bits that must be offered */
+    unsigned queue;    /* which queue takes the request below */
+    unsigned queues;   /* how many queues the device has */
+    uint64_t features; /* device bits that must be offered */
 
     /* Write one valid request into guest memory and describe it. Returns the number of buffers, at most
      * max. */
@@ -135,7 +138,8 @@ struct contract_kind {
 void contract_start(struct contract_env *env, uint64_t without);
 
 /* Queue one chain, publish it, kick if the device wants it. Returns the head. */
-int contract_send(struct contract_env *env, unsigned queue, const struct driver_buf *bufs, unsigned count);
+int contract_send(struct contract_env *env, unsigned queue, const struct driver_buf *bufs,
+                  unsigned count);
 
 /* Wait, by interrupts, for the next used chain of a queue. Fails the test when none comes. */
 void contract_wait_used(struct contract_env *env, unsigned queue, uint16_t *head, uint32_t *written);
@@ -147,7 +151,8 @@ uint32_t contract_roundtrip(struct contract_env *env, unsigned queue, const stru
 /* One valid request of the kind, sent and served. */
 void contract_assert_serves(struct contract_env *env);
 
-/* Returns when the loop has handled all that the driver did before: what has not come by then will not. */
+/* Returns when the loop has handled all that the driver did before: what has not come by then will not.
+ */
 void contract_settle(struct contract_env *env);
 
 uint64_t contract_alloc(struct contract_env *env, uint64_t bytes);

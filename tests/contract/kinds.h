@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTRACT_KINDS_H
+#define CONTRACT_KINDS_H
+
+#include "contract.h"
+
+/* Every kind of device the suite knows, a file each; the last is NULL. */
+extern const struct contract_kind *const contract_kinds[];
+
+extern const struct contract_kind contract_entropy;
+
+#endif
