@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* doc/machine-file.md is what the schema gives today. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/schema.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+#include "util/testing.h"
+
+static void test_the_document_is_the_generated_text(void **state)
+{
+    (void)state;
+    _cleanup_free_ char *generated = NULL;
+    _cleanup_free_ char *document = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&generated, &bytes);
+    assert_non_null(out);
+    schema_print_reference(out);
+    fclose(out);
+    assert_int_equal(
+        io_read_file(AT_FDCWD, DAYFLY_SOURCE_ROOT "/doc/machine-file.md", 1 << 20, &document, NULL), 0);
+    if (strcmp(generated, document) != 0)
+        fail_msg("doc/machine-file.md is out of date: build/cli/dayfly help machine-file > "
+                 "doc/machine-file.md");
+}
+
+/* Every key has help, and a value that the YAML reader's hints can show. */
+static void check_rows(const struct schema_row *rows)
+{
+    for (const struct schema_row *row = rows; row->key; row++) {
+        assert_non_null(row->help);
+        if (row->children)
+            check_rows(row->children);
+        else
+            assert_non_null(row->example);
+        if (row->kind == SCHEMA_LIST)
+            assert_true(row->max > 0 && row->item_bytes > 0 && row->blank_item && row->beside);
+    }
+}
+
+static void test_every_row_is_whole(void **state)
+{
+    (void)state;
+    check_rows(config_schema);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_document_is_the_generated_text),
+        cmocka_unit_test(test_every_row_is_whole),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
