@@ -50,7 +50,7 @@ struct block_ops {
 
 struct block {
     const struct block_ops *ops;
-    uint64_t size_bytes; /* a multiple of 512 */
+    uint64_t size_bytes;  /* a multiple of 512 */
     uint32_t block_bytes; /* preferred I/O size, e.g. 4096 */
     bool read_only;
     bool discard; /* DISCARD and WRITE_ZEROES with unmap give space back */

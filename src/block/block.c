@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is alike for every block back end: a request is checked here, before a format sees it. */
+#include "block/block.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "util/arith.h"
+
+/* True when the segments hold exactly length bytes. */
+static bool iov_holds(const struct block_request *request)
+{
+    uint64_t sum = 0;
+    if (request->iov_count > IOV_MAX)
+        return false;
+    for (unsigned i = 0; i < request->iov_count; i++)
+        if (add_overflows(sum, request->iov[i].iov_len, &sum))
+            return false;
+    return sum == request->length_bytes;
+}
+
+int block_submit(struct block *block, struct block_request *request)
+{
+    switch (request->op) {
+    case BLOCK_FLUSH:
+        return block->ops->submit(block, request);
+    case BLOCK_READ:
+        break;
+    case BLOCK_WRITE:
+    case BLOCK_DISCARD:
+    case BLOCK_WRITE_ZEROES:
+        if (block->read_only)
+            return -EROFS;
+        break;
+    default:
+        return -EINVAL;
+    }
+    if (!range_within(request->offset_bytes, request->length_bytes, block->size_bytes))
+        return -EINVAL;
+    if ((request->op == BLOCK_READ || request->op == BLOCK_WRITE) && !iov_holds(request))
+        return -EINVAL;
+    return block->ops->submit(block, request);
+}
+
+int block_kick(struct block *block)
+{
+    return block->ops->kick(block);
+}
+
+unsigned block_reap(struct block *block)
+{
+    return block->ops->reap(block);
+}
+
+void block_drain(struct block *block)
+{
+    block->ops->drain(block);
+}
+
+void block_destroy(struct block *block)
+{
+    if (!block)
+        return;
+    block->ops->drain(block);
+    block->ops->destroy(block);
+}

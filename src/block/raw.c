@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Raw images on a regular file or a block device.
+ *
+ * Theory of operation. Requests become jobs of a fixed pool. With io_uring, reads, writes and flushes
+ * are queued in the submission ring and handed over as one batch by kick; the ring's eventfd tells of
+ * completions. Whatever io_uring does not do in one piece (discard, zeroes, the rest of a short
+ * transfer, a request cancelled because the thread that submitted it ended) goes to a few worker
+ * threads, which do everything where io_uring is refused. Workers put what they finished on a list and
+ * count up the same eventfd. Completions are delivered by reap alone, in the caller's thread.
+ *
+ * The image's pages are never mapped: a file that shrinks under us is a short read, hence -EIO, and no
+ * SIGBUS.
+ *
+ * Locks: a writable image is locked for writing, a read-only one for reading, by open file description,
+ * so that two machines, in one process or in two, cannot write the same disk.
+ */
+#include "block/block.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/fs.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "block/raw_sync.h"
+#include "block/workers.h"
+#include "util/arith.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+#define JOBS         256 /* in flight at once */
+#define RING_ENTRIES 128 /* of the submission ring; the completion ring has twice as many, so JOBS */
+#define REAP_BATCH   64
+
+struct raw;
+
+struct raw_job {
+    struct raw *raw;
+    struct block_request *request;
+    uint64_t from; /* where a worker goes on */
+    int result;
+    struct work work;
+    struct list node; /* in raw.idle, or in raw.finished */
+};
+
+struct raw {
+    struct block block;
+    int fd;
+    bool is_device;
+    bool locked;
+    struct list idle; /* jobs */
+    unsigned in_flight;
+
+    bool has_ring;
+    bool fixed_file; /* fd is registered as file 0 */
+    struct io_uring ring;
+
+    struct workers workers;
+    pthread_mutex_t lock; /* guards finished, which workers fill */
+    struct list finished;
+
+    struct raw_job jobs[JOBS];
+};
+
+static struct raw *raw_of(struct block *block)
+{
+    return container_of(block, struct raw, block);
+}
+
+/* -- jobs --------------------------------------------------------------------------------------------
+ */
+
+/* Give the request back with its result. The callback may submit again, so the job goes back first. */
+static void complete(struct raw_job *job, int result)
+{
+    struct raw *raw = job->raw;
+    struct block_request *request = job->request;
+    job->request = NULL;
+    list_append(&raw->idle, &job->node);
+    raw->in_flight--;
+    request->done(request, result);
+}
+
+static void run_job(struct work *work)
+{
+    struct raw_job *job = container_of(work, struct raw_job, work);
+    struct raw *raw = job->raw;
+    job->result = raw_sync(raw->fd, raw->is_device, job->request, job->from);
+    pthread_mutex_lock(&raw->lock);
+    list_append(&raw->finished, &job->node);
+    /* Within the lock: once it is released, a drain may find the job and free the whole back end. */
+    eventfd_write(raw->block.event_fd, 1);
+    pthread_mutex_unlock(&raw->lock);
+}
+
+static void give_to_worker(struct raw_job *job, uint64_t from)
+{
+    job->from = from;
+    job->work.run = run_job;
+    workers_submit(&job->raw->workers, &job->work);
+}
+
+/* -- io_uring ----------------------------------------------------------------------------------------
+ */
+
+/* Hand the queued entries to the kernel. */
+static int ring_submit(struct raw *raw)
+{
+    int rc;
+    do
+        rc = io_uring_submit(&raw->ring);
+    while (rc == -EINTR);
+    if (rc >= 0 && io_uring_sq_ready(&raw->ring) == 0)
+        return 0;
+    /* The kernel is short of something for the moment. The entries stay queued; come back soon. */
+    eventfd_write(raw->block.event_fd, 1);
+    return rc < 0 ? rc : -EAGAIN;
+}
+
+/* Queue a job in the submission ring. False when it does not go there. */
+static bool ring_queue(struct raw *raw, struct raw_job *job)
+{
+    const struct block_request *r = job->request;
+    if (!raw->has_ring || r->op == BLOCK_DISCARD || r->op == BLOCK_WRITE_ZEROES)
+        return false;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&raw->ring);
+    if (!sqe && ring_submit(raw) == 0)
+        sqe = io_uring_get_sqe(&raw->ring);
+    if (!sqe)
+        return false;
+    int fd = raw->fixed_file ? 0 : raw->fd;
+    switch (r->op) {
+    case BLOCK_READ:
+        io_uring_prep_readv(sqe, fd, r->iov, r->iov_count, r->offset_bytes);
+        break;
+    case BLOCK_WRITE:
+        io_uring_prep_writev(sqe, fd, r->iov, r->iov_count, r->offset_bytes);
+        break;
+    default:
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+        break;
+    }
+    if (raw->fixed_file)
+        io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+    io_uring_sqe_set_data(sqe, job);
+    return true;
+}
+
+/* One completion of the ring: done, failed, or to be finished by a worker. True when delivered. */
+static bool ring_completed(struct raw_job *job, int res)
+{
+    const struct block_request *r = job->request;
+    bool moves_bytes = r->op != BLOCK_FLUSH;
+    if (res == -EINTR || res == -EAGAIN || res == -ECANCELED) {
+        give_to_worker(job, 0);
+        return false;
+    }
+    if (res > 0 && moves_bytes && (uint64_t)res < r->length_bytes) {
+        give_to_worker(job, (uint64_t)res);
+        return false;
+    }
+    if (res == 0 && moves_bytes && r->length_bytes > 0)
+        res = -EIO; /* someone truncated the file */
+    complete(job, MIN(res, 0));
+    return true;
+}
+
+static unsigned ring_reap(struct raw *raw)
+{
+    struct io_uring_cqe *cqes[REAP_BATCH];
+    unsigned delivered = 0, n;
+    while ((n = io_uring_peek_batch_cqe(&raw->ring, cqes, REAP_BATCH)) > 0) {
+        struct {
+            struct raw_job *job;
+            int res;
+        } batch[REAP_BATCH];
+        for (unsigned i = 0; i < n; i++) {
+            batch[i].job = io_uring_cqe_get_data(cqes[i]);
+            batch[i].res = cqes[i]->res;
+        }
+        io_uring_cq_advance(&raw->ring, n);
+        for (unsigned i = 0; i < n; i++)
+            delivered += ring_completed(batch[i].job, batch[i].res);
+    }
+    return delivered;
+}
+
+static int ring_open(struct raw *raw)
+{
+    int rc = io_uring_queue_init(RING_ENTRIES, &raw->ring, 0);
+    if (rc < 0)
+        return rc;
+    rc = io_uring_register_eventfd(&raw->ring, raw->block.event_fd);
+    if (rc < 0) {
+        io_uring_queue_exit(&raw->ring);
+        return rc;
+    }
+    raw->fixed_file = io_uring_register_files(&raw->ring, &raw->fd, 1) == 0;
+    raw->has_ring = true;
+    return 0;
+}
+
+/* -- the operations ----------------------------------------------------------------------------------
+ */
+
+static int raw_submit(struct block *block, struct block_request *request)
+{
+    struct raw *raw = raw_of(block);
+    if (list_empty(&raw->idle))
+        return -EBUSY;
+    struct raw_job *job = list_entry(raw->idle.next, struct raw_job, node);
+    list_remove(&job->node);
+    raw->in_flight++;
+    job->request = request;
+    if (!ring_queue(raw, job))
+        give_to_worker(job, 0);
+    return 0;
+}
+
+static int raw_kick(struct block *block)
+{
+    struct raw *raw = raw_of(block);
+    return raw->has_ring && io_uring_sq_ready(&raw->ring) > 0 ? ring_submit(raw) : 0;
+}
+
+static unsigned raw_reap(struct block *block)
+{
+    struct raw *raw = raw_of(block);
+    /* First the count, then the completions: one that comes in between counts again. */
+    eventfd_t count;
+    eventfd_read(block->event_fd, &count);
+    unsigned delivered = 0;
+    if (raw->has_ring) {
+        raw_kick(block);
+        delivered += ring_reap(raw);
+    }
+    struct list mine;
+    list_init(&mine);
+    pthread_mutex_lock(&raw->lock);
+    while (!list_empty(&raw->finished)) {
+        struct list *node = raw->finished.next;
+        list_remove(node);
+        list_append(&mine, node);
+    }
+    pthread_mutex_unlock(&raw->lock);
+    while (!list_empty(&mine)) {
+        struct raw_job *job = list_entry(mine.next, struct raw_job, node);
+        list_remove(&job->node);
+        complete(job, job->result);
+        delivered++;
+    }
+    return delivered;
+}
+
+static void raw_drain(struct block *block)
+{
+    struct raw *raw = raw_of(block);
+    raw_kick(block);
+    raw_reap(block);
+    while (raw->in_flight > 0) {
+        struct pollfd p = {.fd = block->event_fd, .events = POLLIN};
+        poll(&p, 1, -1);
+        raw_reap(block);
+    }
+}
+
+static void raw_destroy(struct block *block)
+{
+    struct raw *raw = raw_of(block);
+    workers_finish(&raw->workers);
+    /* Closing would do it, if io_uring did not hold the file a little longer than its ring lives. */
+    if (raw->locked)
+        fcntl(raw->fd, F_OFD_SETLK, &(struct flock){.l_type = F_UNLCK, .l_whence = SEEK_SET});
+    if (raw->has_ring)
+        io_uring_queue_exit(&raw->ring);
+    close_fd(&raw->block.event_fd);
+    close_fd(&raw->fd);
+    pthread_mutex_destroy(&raw->lock);
+    free(raw);
+}
+
+static const struct block_ops raw_ops = {
+    .name = "raw",
+    .submit = raw_submit,
+    .kick = raw_kick,
+    .reap = raw_reap,
+    .drain = raw_drain,
+    .destroy = raw_destroy,
+};
+
+/* -- opening -----------------------------------------------------------------------------------------
+ */
+
+/* The file's name for messages; an fd has none of its own. */
+static void name_of(int fd, char *out, size_t size)
+{
+    char link[32];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, out, size - 1);
+    if (n < 0)
+        n = snprintf(out, size, "fd %d", fd);
+    out[MIN((size_t)n, size - 1)] = '\0';
+}
+
+static int lock_file(int fd, bool read_only, const char *name, struct dayfly_err *err)
+{
+    struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+        return 0;
+    if (errno == EAGAIN || errno == EACCES)
+        return err_set(err, EBUSY, "disk %s is in use%s elsewhere; stop what uses it", name,
+                       read_only ? " for writing" : "");
+    return err_errno(err, errno, "lock disk %s", name);
+}
+
+/* Is the descriptor fit for what is asked of it? */
+static int check_flags(int fd, bool read_only, const char *name, struct dayfly_err *err)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return err_errno(err, errno, "disk %s", name);
+    int mode = flags & O_ACCMODE;
+    if ((flags & O_PATH) || mode == O_WRONLY || (!read_only && mode != O_RDWR))
+        return err_set(err, EBADF, "disk %s is not open for %s", name,
+                       read_only ? "reading" : "reading and writing");
+    if (flags & O_APPEND)
+        return err_set(err, EINVAL, "disk %s is open for appending, which moves every write", name);
+    /* io_uring would answer EAGAIN where it had to wait. */
+    if ((flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
+        return err_errno(err, errno, "disk %s", name);
+    return 0;
+}
+
+static int read_size(struct raw *raw, const struct stat *st, const char *name, struct dayfly_err *err)
+{
+    uint64_t size = (uint64_t)st->st_size;
+    int sector = 512;
+    if (raw->is_device) {
+        int device_read_only = 0;
+        if (ioctl(raw->fd, BLKGETSIZE64, &size) < 0 || ioctl(raw->fd, BLKSSZGET, &sector) < 0 ||
+            ioctl(raw->fd, BLKROGET, &device_read_only) < 0)
+            return err_errno(err, errno, "disk %s", name);
+        if (device_read_only && !raw->block.read_only)
+            return err_set(err, EROFS, "disk %s is a read-only device", name);
+        if (sector > 4096)
+            return err_set(err, EINVAL, "disk %s has sectors of %d bytes", name, sector);
+    }
+    if (size == 0 || size % 512 != 0)
+        return err_set(err, EINVAL,
+                       "disk %s has %llu bytes; a raw image is a multiple of 512 and not empty", name,
+                       (unsigned long long)size);
+    raw->block.size_bytes = size;
+    raw->block.block_bytes = 4096;
+    return 0;
+}
+
+static int open_in(struct raw *raw, const struct block_raw_options *options, struct dayfly_err *err)
+{
+    char name[160];
+    struct stat st;
+    name_of(raw->fd, name, sizeof(name));
+    if (fstat(raw->fd, &st) < 0)
+        return err_errno(err, errno, "disk %s", name);
+    raw->is_device = S_ISBLK(st.st_mode);
+    if (!raw->is_device && !S_ISREG(st.st_mode))
+        return err_set(err, EINVAL, "disk %s is neither a file nor a block device", name);
+    int rc = check_flags(raw->fd, options->read_only, name, err);
+    if (rc == 0)
+        rc = read_size(raw, &st, name, err);
+    if (rc == 0 && !raw->is_device)
+        rc = lock_file(raw->fd, options->read_only, name, err);
+    if (rc < 0)
+        return rc;
+    raw->locked = !raw->is_device;
+    raw->block.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (raw->block.event_fd < 0)
+        return err_errno(err, errno, "disk %s: eventfd", name);
+    if (options->io != BLOCK_IO_THREADS) {
+        rc = ring_open(raw);
+        if (rc < 0 && options->io == BLOCK_IO_URING)
+            return err_errno(err, -rc, "disk %s: io_uring", name);
+    }
+    return 0;
+}
+
+int block_raw_open(struct block **out, const struct block_raw_options *options, struct dayfly_err *err)
+{
+    struct raw *raw = calloc(1, sizeof(*raw));
+    if (!raw) {
+        int fd = options->fd;
+        close_fd(&fd);
+        return err_set(err, ENOMEM, "disk: out of memory");
+    }
+    raw->block = (struct block){.ops = &raw_ops,
+                                .read_only = options->read_only,
+                                .discard = !options->read_only,
+                                .event_fd = -1};
+    raw->fd = options->fd;
+    list_init(&raw->idle);
+    list_init(&raw->finished);
+    pthread_mutex_init(&raw->lock, NULL);
+    workers_init(&raw->workers);
+    for (unsigned i = 0; i < JOBS; i++) {
+        raw->jobs[i].raw = raw;
+        list_append(&raw->idle, &raw->jobs[i].node);
+    }
+    int rc = open_in(raw, options, err);
+    if (rc < 0) {
+        raw_destroy(&raw->block);
+        return rc;
+    }
+    *out = &raw->block;
+    return 0;
+}
