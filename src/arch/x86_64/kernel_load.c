@@ -66,7 +66,7 @@ int kernel_load(int fd, const struct kernel_target *target, struct kernel_info *
             return err_set(err, ENOMEM,
                            "the kernel needs memory up to %" PRIu64
                            " MiB: give the machine more than that",
-                           (out->end >> 20) + 1);
+                           align_up(out->end, 1 << 20) >> 20);
         rc = load_segment(fd, s, hva, err);
         if (rc < 0)
             return rc;
