@@ -253,26 +253,19 @@ size_t aml_resources_begin(struct aml *aml)
     return aml->len;
 }
 
-/* End tag with its checksum, then in front the buffer's size, then the package length before that. */
+/* Behind the descriptors the end tag, whose checksum may be 0, "not computed" (6.4.2.9): so does iasl.
+ * In front of them the buffer's size, and before that the package length. */
 void aml_resources_end(struct aml *aml, size_t mark)
 {
     put8(aml, RES_END_TAG);
     put8(aml, 0);
-    if (aml->overflow)
-        return;
-    uint8_t sum = 0;
-    for (size_t i = mark; i < aml->len; i++)
-        sum = (uint8_t)(sum + aml->buf[i]);
-    aml->buf[aml->len - 1] = (unsigned char)-sum;
-
     size_t len = aml->len - mark;
-    assert(len <= UINT16_MAX);
-    unsigned char *at = insert(aml, mark, 3);
+    assert(len <= UINT8_MAX);
+    unsigned char *at = insert(aml, mark, 2);
     if (!at)
         return;
-    at[0] = OP_WORD;
+    at[0] = OP_BYTE;
     at[1] = (unsigned char)len;
-    at[2] = (unsigned char)(len >> 8);
     aml_end(aml, mark);
 }
 

@@ -50,7 +50,7 @@ void aml_name_eisa_id(struct aml *aml, const char *name, const char *id);
 
 void aml_notify(struct aml *aml, const char *path, uint64_t value);
 
-/* A resource template (ACPI 6.4, 6.4): a buffer of descriptors, between begin and end. */
+/* A resource template (ACPI 6.4, 6.4): a buffer of descriptors, of at most 255 bytes. */
 size_t aml_resources_begin(struct aml *aml);
 void aml_resources_end(struct aml *aml, size_t mark);
 void aml_io(struct aml *aml, uint16_t port, uint8_t len);
