@@ -9,6 +9,7 @@
 #include "dayfly/config.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/text.h"
 
 struct validate_options {
     bool json;
@@ -90,23 +91,30 @@ static void print_human(const char *file, const struct faults *faults)
         fprintf(stderr, "%s: no errors\n", file);
 }
 
-static void print_json(const char *file, const struct faults *faults)
+static int print_json(const char *file, const struct faults *faults, struct dayfly_err *err)
 {
+    _cleanup_free_ char *name = strdup(file);
     json_t *list = json_array();
-    for (size_t i = 0; i < faults->count; i++) {
+    int rc = !name || !list ? -1 : 0;
+    if (name)
+        text_make_printable(name); /* JSON is UTF-8, a file's name need not be */
+    for (size_t i = 0; i < faults->count && !rc; i++) {
         const struct found *f = &faults->found[i];
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:i, s:i, s:s, s:s?}", "severity",
-                                        severity_name(f->severity), "where", f->where, "line", f->line,
-                                        "column", f->column, "message", f->message, "hint", f->hint));
+        rc = json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:i, s:s, s:s?}", "severity",
+                                                   severity_name(f->severity), "where", f->where,
+                                                   "line", (int)f->line, "column", (int)f->column,
+                                                   "message", f->message, "hint", f->hint));
     }
     json_t *all =
-        json_pack("{s:s, s:b, s:o}", "file", file, "valid", faults->errors == 0, "faults", list);
-    if (!all || json_dumpf(all, stdout, JSON_INDENT(2)) < 0)
-        fprintf(stderr, "dayfly validate: the faults cannot be written as JSON\n");
-    else
-        fputc('\n', stdout);
+        rc ? NULL
+           : json_pack("{s:s, s:b, s:O}", "file", name, "valid", faults->errors == 0, "faults", list);
+    if (!all)
+        rc = err_set(err, ENOMEM, "the faults cannot be written as JSON");
+    else if (json_dumpf(all, stdout, JSON_INDENT(2)) == 0)
+        putchar('\n'); /* a failing stdout is told by the frame */
     json_decref(all);
+    json_decref(list);
+    return rc;
 }
 
 static int validate_run(const struct call *call)
@@ -133,9 +141,9 @@ static int validate_run(const struct call *call)
 
     if (faults.count) /* qsort may not be given a null pointer */
         qsort(faults.found, faults.count, sizeof(*faults.found), by_place);
-    if (options->json)
-        print_json(file, &faults);
-    else
+    if (options->json && print_json(file, &faults, &err))
+        return command_fail(call, &err);
+    if (!options->json)
         print_human(file, &faults);
     return faults.errors ? EXIT_DAYFLY : 0;
 }

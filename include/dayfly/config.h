@@ -141,7 +141,8 @@ enum dayfly_severity {
     DAYFLY_FAULT_WARNING, /* it can, but look at it */
 };
 
-/* One fault. The strings live until the callback returns. */
+/* One fault. The strings live until the callback returns; message and hint are printable UTF-8, however
+ * hostile what they quote. */
 struct dayfly_fault {
     size_t size;
     enum dayfly_severity severity;

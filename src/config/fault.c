@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "util/err.h"
+#include "util/text.h"
 
 /* What stands in dayfly_err, a single line: "machine.yaml:3:9: disks[0].path: no such file; hint". */
 static void keep_first(struct reporter *reporter, const struct dayfly_fault *fault)
@@ -20,8 +21,12 @@ static void keep_first(struct reporter *reporter, const struct dayfly_fault *fau
 void fault_at(struct reporter *reporter, enum dayfly_severity severity, unsigned line, unsigned column,
               const char *where, const char *hint, const char *fmt, va_list args)
 {
-    char message[512];
+    /* Both quote what strangers wrote: key names, file names. */
+    char message[512], remedy[384];
     vsnprintf(message, sizeof(message), fmt, args);
+    text_make_printable(message);
+    snprintf(remedy, sizeof(remedy), "%s", hint ? hint : "");
+    text_make_printable(remedy);
     const struct dayfly_fault fault = {
         .size = sizeof(fault),
         .severity = severity,
@@ -30,7 +35,7 @@ void fault_at(struct reporter *reporter, enum dayfly_severity severity, unsigned
         .column = column,
         .where = where,
         .message = message,
-        .hint = hint,
+        .hint = hint ? remedy : NULL,
     };
     if (severity == DAYFLY_FAULT_ERROR && reporter->errors++ == 0)
         keep_first(reporter, &fault);

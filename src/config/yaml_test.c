@@ -180,6 +180,12 @@ static const struct {
      "1:1 : unknown key \"x\" | known here: cpus, memory, linux, disks, consoles, vsock, entropy, "
      "serial\n"
      "1:19 : nested more than 16 deep | -\n"},
+    /* what is quoted can be printed */
+    {"\"\\e[31m\": 1\n", "1:1 : unknown key \"?[31m\" | known here: cpus, memory, linux, disks, "
+                         "consoles, vsock, entropy, serial\n"},
+    {"cpus: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xbc\n",
+     "1:7 cpus: expected a whole number, found \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?\" | write "
+     "`cpus: 2`\n"},
     /* syntax */
     {"cpus: 1\n\tmemory: 1G\n", "2:1 : YAML syntax: found a tab character that violates indentation, "
                                 "while scanning a plain scalar that "

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+# The command line's frame, and the commands that need no machine. DAYFLY is the program under test.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    mkdir "$BATS_TEST_TMPDIR/here" # run keeps files of its own above it
+    cd "$BATS_TEST_TMPDIR/here"
+}
+
+@test "version and help go to stdout and succeed" {
+    run -0 --separate-stderr "$DAYFLY" --version
+    [[ $output =~ ^dayfly\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+    [ -z "$stderr" ]
+    run -0 --separate-stderr "$DAYFLY" --help
+    [[ $output == *"validate"* ]]
+    [ -z "$stderr" ]
+}
+
+@test "nonsense exits 125 and names the nearest thing" {
+    run -125 --separate-stderr "$DAYFLY" validte x
+    [ -z "$output" ]
+    [[ $stderr == *'did you mean "validate"?'* ]]
+    run -125 "$DAYFLY" validate --jsn x
+    [[ $output == *"did you mean --json?"* ]]
+    run -125 "$DAYFLY"
+}
+
+@test "output that cannot be written is a failure" {
+    run -125 bash -c '"$DAYFLY" help --man > /dev/full'
+    [[ $output == *"No space left"* ]]
+}
+
+@test "every command has help and a manual page without faults" {
+    command -v man || skip "man is not installed"
+    for command in $("$DAYFLY" --help | awk '/^Commands:/ {on=1; next} /^$/ {on=0} on {print $1}'); do
+        "$DAYFLY" "$command" --help | grep -q "^Usage: dayfly $command"
+        "$DAYFLY" help --man "$command" > page.1
+        run -0 --separate-stderr man --warnings -l page.1
+        [ -z "$stderr" ]
+    done
+}
+
+@test "bash completes commands and options" {
+    source <("$DAYFLY" completion bash)
+    complete_words() {
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _dayfly
+        echo "${COMPREPLY[*]}"
+    }
+    [ "$(complete_words dayfly val)" = validate ]
+    [ "$(complete_words dayfly validate --j)" = --json ]
+    [ "$(complete_words dayfly help --m)" = --man ]
+}
+
+@test "completion for zsh and fish is well-formed where those are installed" {
+    command -v zsh || command -v fish || skip "neither is installed"
+    for shell in zsh fish; do
+        if command -v $shell; then
+            "$DAYFLY" completion $shell > script
+            $shell -n script
+        fi
+    done
+}
+
+@test "validate says every fault with its place, and changes nothing" {
+    printf 'cpu: 2\nlinux:\n  kernel: vmlinux\nmemory: 512MB\n' > m.yaml
+    touch vmlinuz
+    before=$(ls -l --time-style=full-iso)
+    run -125 --separate-stderr "$DAYFLY" validate m.yaml
+    [ -z "$output" ]
+    [ "$stderr" = 'm.yaml:1:1: error: unknown key "cpu"
+    hint: did you mean `cpus`?
+m.yaml:3:11: error: linux.kernel: there is no file vmlinux
+    hint: did you mean vmlinuz?
+m.yaml:4:9: error: memory: expected a size, found "512MB"
+    hint: write `memory: 512MiB`; the units are K, M, G, T, KiB, MiB, GiB and TiB
+m.yaml: 3 errors' ]
+    [ "$before" = "$(ls -l --time-style=full-iso)" ]
+}
+
+@test "validate accepts a good machine, from any folder" {
+    mkdir vm
+    printf 'linux: {kernel: vmlinuz}\n' > vm/m.yaml
+    echo x > vm/vmlinuz
+    run -0 "$DAYFLY" validate vm/m.yaml
+    [ "$output" = "vm/m.yaml: no errors" ]
+    run -125 "$DAYFLY" validate vm/gone.yaml
+    [ "$output" = "dayfly validate: vm/gone.yaml: No such file or directory" ]
+}
+
+@test "validate --json is JSON, whatever the names" {
+    file=$'m\xff.yaml'
+    printf 'linux: {kernel: "\\e[31m"}\n' > "$file"
+    run -125 --separate-stderr "$DAYFLY" validate --json "$file"
+    [ -z "$stderr" ]
+    python3 -c '
+import json, sys
+told = json.load(sys.stdin)
+assert not told["valid"]
+assert [(f["line"], f["column"], f["where"]) for f in told["faults"]] == [(1, 17, "linux.kernel")], told
+' <<< "$output"
+}
