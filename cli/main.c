@@ -7,6 +7,8 @@
 
 /* In the order of `dayfly --help`. */
 #define COMMANDS(X)                                                                                    \
+    X(image)                                                                                           \
+    X(kernel)                                                                                          \
     X(validate)                                                                                        \
     X(completion)                                                                                      \
     X(help)
