@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef IMAGE_INITRAMFS_H
+#define IMAGE_INITRAMFS_H
+
+/*
+ * The initramfs of every guest: the agent as /init, and the kernel modules that it loads before
+ * anything else.
+ *
+ *     /init  /dev/console  /proc  /sys  /lib/modules/load  /lib/modules/NAME.ko ...
+ *
+ * Which modules. Take those of this list that the kernel has as modules (a built-in one is left out,
+ * one that the kernel lacks as well), each behind what its `depends=` and `softdep=pre:` name,
+ * decompressed, in this order:
+ *
+ *     virtio virtio_ring virtio_pci virtio_mmio     6.1; all but virtio_mmio are built in on 6.12
+ *     vmw_vsock_virtio_transport                    the way to the host (vsock, ..._transport_common)
+ *     virtio_blk                                    the disks
+ *     erofs                                         the image (libcrc32c); crc32c_intel before it, for
+ * ext4 and EROFS overlay                                       the writable layer ext4 the scratch disk
+ * (built in on Debian's) virtio_console                                ports, `dayfly.port=NAME` (built
+ * in on 6.12) virtio_rng                                    entropy button the power button's events
+ *     virtio_net virtiofs                           as soon as a machine has such devices
+ *
+ * Without virtio_mmio devices in the machine that module may be left out: each costs boot time.
+ */
+
+#include <stddef.h>
+
+#include "util/err.h"
+
+struct initramfs_module {
+    const char *name; /* "virtio_blk" */
+    const void *data; /* the .ko's bytes, not compressed */
+    size_t len;
+};
+
+/*
+ * Write the initramfs with these modules, loaded in the order given, into a sealed memfd. The same
+ * input makes the same bytes. The caller closes *memfd. -EINVAL for a name that is none.
+ */
+int initramfs_build(const struct initramfs_module *modules, size_t count, int *memfd,
+                    struct dayfly_err *err);
+
+/* The agent's program, as it was built into the library. */
+void initramfs_agent(const void **data, size_t *len);
+
+#endif
