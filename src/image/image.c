@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "image/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "image/layer.h"
+#include "image/root.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+static void json_unref(json_t **json)
+{
+    json_decref(*json);
+}
+#define _cleanup_json_ _cleanup_(json_unref)
+
+/* ---- looking ---- */
+
+/* Put the name and the way out in front of what is wrong with an image that is there. */
+static int damaged(const char *name, struct dayfly_err *err)
+{
+    if (err && err->code == ENOENT)
+        err->code = EBADMSG;
+    err_wrap(err, "the image %.60s cannot be used; build or import it again under the same name", name);
+    return -EBADMSG;
+}
+
+static int read_manifest(struct store *store, const struct store_entry *entry, struct oci_manifest *out,
+                         struct dayfly_err *err)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+    int rc = store_blob_read(store, &entry->manifest, &text, &len, err);
+    return rc ? rc : oci_manifest_parse(text, len, out, err);
+}
+
+static int read_config(struct store *store, const struct oci_manifest *manifest, struct oci_config *out,
+                       struct dayfly_err *err)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+    int rc = store_blob_read(store, &manifest->config.digest, &text, &len, err);
+    return rc ? rc : oci_config_parse(text, len, out, err);
+}
+
+/* Everything that needs the lock: find the entry and hold what it names. root_fd stays -1 when the root
+ * has to be derived (again). */
+static int open_locked(struct store *store, const struct oci_ref *ref, struct store_entry *entry,
+                       struct oci_manifest *manifest, struct image *image, struct dayfly_err *err)
+{
+    char name[STORE_ROOT_NAME_BYTES];
+    int rc = store_find(store, ref, entry, err);
+    if (rc)
+        return rc;
+    rc = read_manifest(store, entry, manifest, err);
+    if (!rc)
+        rc = read_config(store, manifest, &image->config, err);
+    if (rc)
+        return damaged(entry->name, err);
+    if (!entry->has_root)
+        return 0;
+    int fd = openat(store->roots_fd, store_root_name(&entry->manifest, name),
+                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno != ENOENT) {
+        err_errno(err, errno, "root file system");
+        return damaged(entry->name, err);
+    }
+    image->root_fd = fd;
+    if (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0)
+        return err_errno(err, errno, "cannot lock the root file system of %.80s", entry->name);
+    if (fd >= 0 && root_check(fd, entry->root_bytes, err))
+        return damaged(entry->name, err);
+    return 0;
+}
+
+static int64_t parse_created(const char *created)
+{
+    struct tm tm = {0};
+    const char *end = strptime(created, "%Y-%m-%dT%H:%M:%S", &tm);
+    return end ? (int64_t)timegm(&tm) : 0;
+}
+
+/* The layer's blob, opened and its digest proved: what is derived from it carries the image's name. */
+static int open_layer(struct store *store, const struct oci_descriptor *layer, struct dayfly_err *err)
+{
+    struct digest found;
+    _cleanup_close_ int fd = store_blob_open(store, &layer->digest, err);
+    if (fd < 0)
+        return fd;
+    int rc = digest_of_fd(fd, &found, NULL);
+    if (rc)
+        return err_errno(err, -rc, "layer");
+    if (!digest_equal(&found, &layer->digest)) {
+        char text[DIGEST_STR_BYTES];
+        return err_set(err, EBADMSG, "layer %s is damaged: its content has another digest",
+                       digest_str(&layer->digest, text));
+    }
+    return steal_fd(&fd);
+}
+
+static int derive_again(struct store *store, const struct store_entry *entry,
+                        const struct oci_manifest *manifest, const struct oci_config *config,
+                        const struct log *log, struct dayfly_err *err)
+{
+    if (manifest->layer_count != 1)
+        return err_set(err, ENOTSUP,
+                       "the image %.80s has %zu layers; only images made here, of one "
+                       "layer, can be used yet",
+                       entry->name, manifest->layer_count);
+    log_line(log, LOG_INFO, "making the root file system of %s", entry->name);
+    _cleanup_close_ int fd = open_layer(store, &manifest->layers[0], err);
+    if (fd < 0)
+        return damaged(entry->name, err);
+    struct store_file root = {0};
+    struct root_source source = {.layer_fds = &fd,
+                                 .layer_count = 1,
+                                 .identity = entry->manifest,
+                                 .epoch = parse_created(config->created)};
+    int rc = store_file_begin(store, &root, err);
+    if (!rc)
+        rc = root_derive(store, &source, &root, log, err);
+    if (!rc)
+        rc = store_add_root(store, &entry->manifest, &root, err);
+    store_file_discard(store, &root);
+    return rc;
+}
+
+int image_open(struct store *store, const char *text, struct image *out, const struct log *log,
+               struct dayfly_err *err)
+{
+    struct oci_ref ref;
+    int rc = oci_ref_parse(text, &ref, err);
+    for (unsigned attempt = 0; !rc; attempt++) {
+        struct store_entry entry;
+        struct oci_manifest manifest = {0};
+        *out = (struct image){.root_fd = -1};
+        rc = store_lock_shared(store, err);
+        if (!rc) {
+            rc = open_locked(store, &ref, &entry, &manifest, out, err);
+            store_unlock(store);
+        }
+        if (!rc && out->config.architecture[0] && strcmp(out->config.architecture, OCI_ARCHITECTURE))
+            rc = err_set(err, EINVAL, "the image %.80s is for %s; this machine runs " OCI_ARCHITECTURE,
+                         entry.name, out->config.architecture);
+        if (!rc && out->root_fd >= 0) {
+            memcpy(out->name, entry.name, sizeof(out->name));
+            digest_str(&entry.manifest, out->manifest_digest);
+            digest_str(&entry.root, out->root_digest);
+            out->root_bytes = entry.root_bytes;
+            oci_manifest_finish(&manifest);
+            return 0;
+        }
+        if (!rc && attempt)
+            rc = err_set(err, EAGAIN, "the root file system of %.80s vanishes as soon as it is made",
+                         entry.name);
+        if (!rc)
+            rc = derive_again(store, &entry, &manifest, &out->config, log, err);
+        oci_manifest_finish(&manifest);
+        image_finish(out);
+    }
+    return rc;
+}
+
+void image_finish(struct image *image)
+{
+    oci_config_finish(&image->config);
+    if (image->root_fd > 0)
+        close_fd(&image->root_fd);
+    image->root_fd = -1;
+}
+
+/* ---- making ---- */
+
+int image_epoch(int64_t otherwise, int64_t *out, struct dayfly_err *err)
+{
+    const char *text = getenv("SOURCE_DATE_EPOCH");
+    if (!text || !text[0]) {
+        *out = otherwise;
+        return 0;
+    }
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (errno || *end || value < 0 || value > INT64_C(253402300799)) /* the year 9999 */
+        return err_set(err, EINVAL, "SOURCE_DATE_EPOCH is \"%.40s\": set it to a number of seconds",
+                       text);
+    *out = value;
+    return 0;
+}
+
+static json_t *config_json(const struct image_config *config, const struct digest *diff_id)
+{
+    char created[40], diff[DIGEST_STR_BYTES];
+    time_t epoch = (time_t)config->epoch;
+    struct tm tm;
+    strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&epoch, &tm));
+    json_t *run = json_pack("{s:[s]}", "Env",
+                            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    if (run && config->cmd) {
+        json_t *cmd = json_array();
+        for (size_t i = 0; config->cmd[i]; i++)
+            json_array_append_new(cmd, json_string(config->cmd[i]));
+        json_object_set_new(run, "Cmd", cmd);
+    }
+    return json_pack("{s:s, s:s, s:s, s:o, s:{s:s, s:[s]}, s:[{s:s, s:s}]}", "created", created,
+                     "architecture", OCI_ARCHITECTURE, "os", "linux", "config", run, "rootfs", "type",
+                     "layers", "diff_ids", digest_str(diff_id, diff), "history", "created", created,
+                     "created_by", config->comment);
+}
+
+/* Put a JSON document into a blob of its own, finished. */
+static int write_json(struct store *store, json_t *json, struct store_file *out, struct dayfly_err *err)
+{
+    _cleanup_free_ char *text = json ? json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    if (!text)
+        return err_errno(err, ENOMEM, "image");
+    int rc = store_file_begin(store, out, err);
+    if (!rc)
+        rc = store_file_write(out, text, strlen(text), err);
+    return rc ? rc : store_file_finish(out, false, err);
+}
+
+struct making {
+    struct store_file layer, config, manifest, root;
+};
+
+static int write_layer(const char *path, int fd, struct making *m, struct layer_facts *facts,
+                       const struct log *log, struct dayfly_err *err)
+{
+    _cleanup_close_ int opened = -1;
+    struct stat st;
+    if (fd < 0) {
+        fd = opened = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0 || fstat(fd, &st) < 0)
+            return err_errno(err, errno, "cannot read %.120s", path);
+        if (S_ISDIR(st.st_mode))
+            return layer_write_from_dir(path, &LAYER_LIMITS, &m->layer, facts, log, err);
+    }
+    return layer_write_from_archive(fd, &LAYER_LIMITS, &m->layer, facts, log, err);
+}
+
+static int make(struct store *store, const char *name, const char *path, int fd,
+                const struct image_config *config, struct making *m, const struct log *log,
+                struct dayfly_err *err)
+{
+    struct layer_facts facts;
+    int rc = store_file_begin(store, &m->layer, err);
+    if (!rc)
+        rc = write_layer(path, fd, m, &facts, log, err);
+    if (!rc)
+        rc = store_file_finish(&m->layer, false, err);
+    if (rc)
+        return rc;
+    log_line(log, LOG_INFO, "%llu files, %llu MiB; making the root file system",
+             (unsigned long long)facts.entries, (unsigned long long)(facts.bytes >> 20));
+
+    _cleanup_json_ json_t *config_doc = config_json(config, &facts.diff_id);
+    rc = write_json(store, config_doc, &m->config, err);
+    if (rc)
+        return rc;
+    _cleanup_json_ json_t *manifest_doc =
+        json_pack("{s:i, s:s, s:o, s:[o]}", "schemaVersion", 2, "mediaType", OCI_TYPE_MANIFEST,
+                  "config", oci_descriptor_json(OCI_TYPE_CONFIG, &m->config.digest, m->config.size),
+                  "layers", oci_descriptor_json(OCI_TYPE_LAYER, &m->layer.digest, m->layer.size));
+    rc = write_json(store, manifest_doc, &m->manifest, err);
+    if (rc)
+        return rc;
+
+    const struct root_source source = {.layer_fds = &m->layer.fd,
+                                       .layer_count = 1,
+                                       .identity = m->manifest.digest,
+                                       .epoch = config->epoch};
+    rc = store_file_begin(store, &m->root, err);
+    if (!rc)
+        rc = root_derive(store, &source, &m->root, log, err);
+    if (rc)
+        return rc;
+    struct store_file *blobs[] = {&m->layer, &m->config};
+    const struct store_addition addition = {
+        .name = name, .manifest = &m->manifest, .blobs = blobs, .blob_count = 2, .root = &m->root};
+    return store_add(store, &addition, err);
+}
+
+int image_import(struct store *store, const char *name, const char *path, int fd,
+                 const struct image_config *config, char out_digest[DIGEST_STR_BYTES],
+                 const struct log *log, struct dayfly_err *err)
+{
+    struct oci_ref ref;
+    int rc = oci_ref_parse(name, &ref, err);
+    if (!rc && ref.by_digest)
+        rc = err_set(err, EINVAL, "an image is imported under a name, not a digest");
+    if (rc)
+        return rc;
+    struct making m = {0};
+    rc = make(store, ref.name, path, fd, config, &m, log, err);
+    if (!rc && out_digest)
+        digest_str(&m.manifest.digest, out_digest);
+    store_file_discard(store, &m.layer);
+    store_file_discard(store, &m.config);
+    store_file_discard(store, &m.manifest);
+    store_file_discard(store, &m.root);
+    return rc;
+}
+
+/* ---- describing ---- */
+
+static json_t *load_blob_json(struct store *store, const struct digest *digest, struct dayfly_err *err)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+    return store_blob_read(store, digest, &text, &len, err) ? NULL : oci_json_load(text, len, err);
+}
+
+static json_t *describe_entry(struct store *store, const struct store_entry *entry,
+                              struct dayfly_err *err)
+{
+    char digest[DIGEST_STR_BYTES];
+    struct oci_manifest m;
+    if (read_manifest(store, entry, &m, err))
+        return NULL;
+    _cleanup_json_ json_t *manifest = load_blob_json(store, &entry->manifest, err);
+    _cleanup_json_ json_t *config = manifest ? load_blob_json(store, &m.config.digest, err) : NULL;
+    oci_manifest_finish(&m);
+    if (!config)
+        return NULL;
+    json_t *out =
+        json_pack("{s:s, s:s, s:O, s:O}", "name", entry->name, "digest",
+                  digest_str(&entry->manifest, digest), "manifest", manifest, "config", config);
+    if (out && entry->has_root) {
+        char path[STORE_ROOT_NAME_BYTES];
+        json_object_set_new(out, "root",
+                            json_pack("{s:s+++, s:s, s:I}", "path", store->path, "/", "roots/sha256/",
+                                      store_root_name(&entry->manifest, path), "digest",
+                                      digest_str(&entry->root, digest), "bytes",
+                                      (json_int_t)entry->root_bytes));
+    }
+    if (!out)
+        err_errno(err, ENOMEM, "image");
+    return out;
+}
+
+json_t *image_describe(struct store *store, const char *text, struct dayfly_err *err)
+{
+    struct oci_ref ref;
+    struct store_entry entry;
+    json_t *out = NULL;
+    if (oci_ref_parse(text, &ref, err) || store_lock_shared(store, err))
+        return NULL;
+    if (store_find(store, &ref, &entry, err) == 0) {
+        out = describe_entry(store, &entry, err);
+        if (!out)
+            damaged(entry.name, err);
+    }
+    store_unlock(store);
+    return out;
+}
+
+/* A damaged image is listed as what is known of it: `ls` is where one looks when something is wrong. */
+static json_t *list_entry(struct store *store, const struct store_entry *entry)
+{
+    char digest[DIGEST_STR_BYTES];
+    struct oci_manifest m;
+    struct oci_config c;
+    uint64_t bytes = 0;
+    json_t *out =
+        json_pack("{s:s, s:s}", "name", entry->name, "digest", digest_str(&entry->manifest, digest));
+    if (!out)
+        return NULL;
+    if (entry->has_root)
+        json_object_set_new(out, "root_bytes", json_integer((json_int_t)entry->root_bytes));
+    if (read_manifest(store, entry, &m, NULL)) {
+        json_object_set_new(out, "damaged", json_true());
+        return out;
+    }
+    for (size_t i = 0; i < m.layer_count; i++)
+        bytes += m.layers[i].size;
+    json_object_set_new(out, "layers_bytes", json_integer((json_int_t)bytes));
+    if (read_config(store, &m, &c, NULL)) {
+        json_object_set_new(out, "damaged", json_true());
+    } else {
+        json_object_set_new(out, "created", json_string(c.created));
+        oci_config_finish(&c);
+    }
+    oci_manifest_finish(&m);
+    return out;
+}
+
+json_t *image_list(struct store *store, struct dayfly_err *err)
+{
+    _cleanup_free_ struct store_entry *entries = NULL;
+    size_t count = 0;
+    if (store_lock_shared(store, err))
+        return NULL;
+    json_t *out = NULL;
+    if (store_entries(store, &entries, &count, err) == 0) {
+        out = json_array();
+        for (size_t i = 0; i < count; i++)
+            json_array_append_new(out, list_entry(store, &entries[i]));
+    }
+    store_unlock(store);
+    return out;
+}

@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "image/layer.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <limits.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "util/arith.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+#define READ_BLOCK_BYTES (1u << 20)
+#define COPY_BYTES       (1u << 18)
+#define NAME_CUT         "%.120s" /* as much of a name as a message can bear */
+
+/* libarchive converts names between UTF-8 and the thread's locale, and refuses what does not fit: in
+ * the C locale that is every name that is not ASCII. Names are bytes here, so work in C.UTF-8, in which
+ * UTF-8 passes unchanged (other bytes do too, marked in pax as hdrcharset=BINARY). */
+static locale_t utf8_begin(locale_t *saved)
+{
+    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    *saved = utf8 ? uselocale(utf8) : (locale_t)0;
+    return utf8;
+}
+
+static void utf8_end(locale_t utf8, locale_t saved)
+{
+    if (utf8) {
+        uselocale(saved);
+        freelocale(utf8);
+    }
+}
+
+static int archive_fail(struct dayfly_err *err, struct archive *a, const char *what)
+{
+    int code = archive_errno(a);
+    const char *text = archive_error_string(a);
+    /* libarchive's own codes: ARCHIVE_ERRNO_MISC is -1, the others are errno values. */
+    return err_set(err, code > 0 ? code : EINVAL, "%s: %s", what, text ? text : "unknown error");
+}
+
+bool layer_clean_name(char *name)
+{
+    size_t out = 0, len = strlen(name);
+    if (len >= PATH_MAX)
+        return false;
+    for (size_t at = 0; at < len;) {
+        size_t part = strcspn(name + at, "/");
+        bool dot = part == 1 && name[at] == '.';
+        if ((part == 2 && name[at] == '.' && name[at + 1] == '.') || part > NAME_MAX)
+            return false;
+        if (part && !dot) {
+            if (out)
+                name[out++] = '/';
+            memmove(name + out, name + at, part);
+            out += part;
+        }
+        at += part + (at + part < len);
+    }
+    name[out] = '\0';
+    return true;
+}
+
+/* ---- checking an entry, whichever way it goes ---- */
+
+struct tally {
+    struct layer_limits limits;
+    uint64_t entries, bytes;
+};
+
+/* Count an entry and bring its names into form. Returns 1 when it is to be left out (a socket, or
+ * something else that a file system image cannot hold). */
+static int entry_check(struct archive_entry *entry, struct tally *tally, struct dayfly_err *err)
+{
+    const char *raw = archive_entry_pathname(entry);
+    if (!raw)
+        return err_set(err, EINVAL, "an entry's name cannot be read");
+    _cleanup_free_ char *name = strdup(raw);
+    if (!name)
+        return err_errno(err, ENOMEM, "archive");
+    if (!layer_clean_name(name))
+        return err_set(err, EINVAL, "refused: the name \"" NAME_CUT "\" %s", raw,
+                       strstr(raw, "..") ? "leads out of the image" : "is too long");
+    const char *hardlink = archive_entry_hardlink(entry);
+    if (hardlink) {
+        _cleanup_free_ char *target = strdup(hardlink);
+        if (!target)
+            return err_errno(err, ENOMEM, "archive");
+        if (!layer_clean_name(target) || !target[0])
+            return err_set(err, EINVAL,
+                           "refused: \"" NAME_CUT "\" is a hard link to \"%.80s\", out of "
+                           "the image",
+                           name, hardlink);
+        archive_entry_copy_hardlink(entry, target);
+    }
+    mode_t type = archive_entry_filetype(entry);
+    if (!hardlink) {
+        switch (type) {
+        case AE_IFREG:
+        case AE_IFDIR:
+        case AE_IFCHR:
+        case AE_IFBLK:
+        case AE_IFIFO:
+            break;
+        case AE_IFLNK: {
+            const char *target = archive_entry_symlink(entry);
+            if (!target || !target[0] || strlen(target) >= PATH_MAX)
+                return err_set(err, EINVAL,
+                               "refused: the symbolic link \"" NAME_CUT "\" has no usable "
+                               "target",
+                               name);
+            break;
+        }
+        default:
+            return 1;
+        }
+    }
+    if (!name[0] && (hardlink || type != AE_IFDIR))
+        return err_set(err, EINVAL, "refused: the image's root is not a directory");
+    if (++tally->entries > tally->limits.entries)
+        return err_set(err, EFBIG, "refused: more than %llu files",
+                       (unsigned long long)tally->limits.entries);
+    if (!hardlink && type == AE_IFREG) {
+        int64_t size = archive_entry_size(entry);
+        if (size < 0 || add_overflows(tally->bytes, (uint64_t)size, &tally->bytes) ||
+            tally->bytes > tally->limits.bytes)
+            return err_set(err, EFBIG, "refused: more than %llu GiB of content, at \"" NAME_CUT "\"",
+                           (unsigned long long)(tally->limits.bytes >> 30), name);
+    }
+    archive_entry_copy_pathname(entry, name[0] ? name : ".");
+    return 0;
+}
+
+/* Take away what is of the moment or of the host. */
+static void entry_normalise(struct archive_entry *entry)
+{
+    archive_entry_unset_atime(entry);
+    archive_entry_unset_ctime(entry);
+    archive_entry_unset_birthtime(entry);
+    archive_entry_set_mtime(entry, archive_entry_mtime(entry), 0);
+    archive_entry_copy_uname(entry, NULL);
+    archive_entry_copy_gname(entry, NULL);
+    archive_entry_set_fflags(entry, 0, 0);
+    archive_entry_sparse_clear(entry);
+    archive_entry_set_dev(entry, 0);
+    archive_entry_set_ino(entry, 0);
+    archive_entry_set_nlink(entry, 1);
+    if (archive_entry_hardlink(entry) || archive_entry_filetype(entry) != AE_IFREG)
+        archive_entry_set_size(entry, 0);
+}
+
+/* ---- writing: tar -> diff_id hash -> zstd -> store file ---- */
+
+struct writer {
+    struct archive *tar, *zstd;
+    struct hasher diff;
+    struct store_file *out;
+    struct tally tally;
+    const struct log *log;
+    struct dayfly_err err; /* of the innermost callback */
+    char *buffer;
+};
+
+static la_ssize_t write_compressed(struct archive *a, void *opaque, const void *data, size_t len)
+{
+    struct writer *w = opaque;
+    int rc = store_file_write(w->out, data, len, &w->err);
+    if (rc) {
+        archive_set_error(a, -rc, "%s", w->err.msg);
+        return -1;
+    }
+    return (la_ssize_t)len;
+}
+
+static la_ssize_t write_plain(struct archive *a, void *opaque, const void *data, size_t len)
+{
+    struct writer *w = opaque;
+    hasher_add(&w->diff, data, len);
+    if (archive_write_data(w->zstd, data, len) != (la_ssize_t)len) {
+        archive_set_error(a, archive_errno(w->zstd), "%s", archive_error_string(w->zstd));
+        return -1;
+    }
+    return (la_ssize_t)len;
+}
+
+static int writer_open_zstd(struct writer *w, struct dayfly_err *err)
+{
+    struct archive_entry *entry = archive_entry_new();
+    w->zstd = archive_write_new();
+    if (!w->zstd || !entry) {
+        archive_entry_free(entry);
+        return err_errno(err, ENOMEM, "layer");
+    }
+    archive_entry_set_filetype(entry, AE_IFREG);
+    archive_entry_set_pathname(entry, "layer.tar");
+    int rc = 0;
+    if (archive_write_set_format_raw(w->zstd) || archive_write_add_filter_zstd(w->zstd) ||
+        archive_write_set_bytes_per_block(w->zstd, 0) ||
+        archive_write_open(w->zstd, w, NULL, write_compressed, NULL) ||
+        archive_write_header(w->zstd, entry))
+        rc = archive_fail(err, w->zstd, "layer");
+    archive_entry_free(entry);
+    return rc;
+}
+
+static int writer_begin(struct writer *w, const struct layer_limits *limits, struct store_file *out,
+                        const struct log *log, struct dayfly_err *err)
+{
+    *w = (struct writer){.out = out, .tally.limits = *limits, .log = log};
+    w->buffer = malloc(COPY_BYTES);
+    w->tar = archive_write_new();
+    if (!w->buffer || !w->tar || hasher_begin(&w->diff))
+        return err_errno(err, ENOMEM, "layer");
+    int rc = writer_open_zstd(w, err);
+    if (rc)
+        return rc;
+    if (archive_write_set_format_pax_restricted(w->tar) ||
+        archive_write_set_option(w->tar, "pax", "xattrheader", "SCHILY") ||
+        archive_write_set_bytes_per_block(w->tar, 64 << 10) ||
+        archive_write_set_bytes_in_last_block(w->tar, 1) ||
+        archive_write_open(w->tar, w, NULL, write_plain, NULL))
+        return archive_fail(err, w->tar, "layer");
+    return 0;
+}
+
+static int writer_finish(struct writer *w, struct layer_facts *facts, struct dayfly_err *err)
+{
+    if (archive_write_close(w->tar) < ARCHIVE_WARN)
+        return archive_fail(err, w->tar, "layer");
+    if (archive_write_close(w->zstd) < ARCHIVE_WARN)
+        return archive_fail(err, w->zstd, "layer");
+    *facts = (struct layer_facts){.entries = w->tally.entries, .bytes = w->tally.bytes};
+    if (hasher_finish(&w->diff, &facts->diff_id))
+        return err_set(err, EIO, "layer: sha256 failed");
+    return 0;
+}
+
+/* Safe on a half-begun writer. */
+static void writer_free(struct writer *w)
+{
+    if (w->tar)
+        archive_write_free(w->tar);
+    if (w->zstd)
+        archive_write_free(w->zstd);
+    hasher_finish(&w->diff, NULL);
+    free(w->buffer);
+}
+
+static int writer_header(struct writer *w, struct archive_entry *entry, struct dayfly_err *err)
+{
+    entry_normalise(entry);
+    int rc = archive_write_header(w->tar, entry);
+    if (rc < ARCHIVE_WARN)
+        return archive_fail(err, w->tar, archive_entry_pathname(entry));
+    return 0;
+}
+
+/* ---- from an archive ---- */
+
+static int copy_content(struct writer *w, struct archive *from, const char *name,
+                        struct dayfly_err *err)
+{
+    la_ssize_t n;
+    while ((n = archive_read_data(from, w->buffer, COPY_BYTES)) > 0) {
+        if (archive_write_data(w->tar, w->buffer, (size_t)n) < 0)
+            return archive_fail(err, w->tar, name);
+    }
+    return n < 0 ? archive_fail(err, from, name) : 0;
+}
+
+static int copy_entries(struct writer *w, struct archive *from, struct dayfly_err *err)
+{
+    struct archive_entry *entry;
+    for (;;) {
+        int rc = archive_read_next_header(from, &entry);
+        if (rc == ARCHIVE_EOF)
+            return 0;
+        if (rc < ARCHIVE_WARN)
+            return archive_fail(err, from, "archive");
+        if (rc == ARCHIVE_WARN)
+            log_line(w->log, LOG_WARN, "archive: %s", archive_error_string(from));
+        rc = entry_check(entry, &w->tally, err);
+        if (rc < 0)
+            return rc;
+        if (rc > 0)
+            continue;
+        rc = writer_header(w, entry, err);
+        if (!rc && archive_entry_size(entry) > 0)
+            rc = copy_content(w, from, archive_entry_pathname(entry), err);
+        if (rc)
+            return rc;
+    }
+}
+
+static struct archive *reader_new(void)
+{
+    struct archive *a = archive_read_new();
+    if (!a)
+        return NULL;
+    archive_read_support_filter_gzip(a);
+    archive_read_support_filter_bzip2(a);
+    archive_read_support_filter_xz(a);
+    archive_read_support_filter_zstd(a);
+    archive_read_support_filter_lz4(a);
+    archive_read_support_format_tar(a);
+    return a;
+}
+
+int layer_write_from_archive(int fd, const struct layer_limits *limits, struct store_file *out,
+                             struct layer_facts *facts, const struct log *log, struct dayfly_err *err)
+{
+    locale_t saved, utf8 = utf8_begin(&saved);
+    struct writer w;
+    struct archive *from = reader_new();
+    int rc = writer_begin(&w, limits, out, log, err);
+    if (!rc && !from)
+        rc = err_errno(err, ENOMEM, "archive");
+    if (!rc && archive_read_open_fd(from, fd, READ_BLOCK_BYTES))
+        rc = archive_fail(err, from, "not a tar archive");
+    if (!rc)
+        rc = copy_entries(&w, from, err);
+    if (!rc)
+        rc = writer_finish(&w, facts, err);
+    if (!rc && facts->entries == 0)
+        rc = err_set(err, EINVAL, "the archive is empty");
+    if (from)
+        archive_read_free(from);
+    writer_free(&w);
+    utf8_end(utf8, saved);
+    return rc;
+}
+
+/* ---- from a directory ---- */
+
+static int by_name(const FTSENT **a, const FTSENT **b)
+{
+    return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+
+static int copy_file(struct writer *w, int fd, struct archive_entry *entry, struct dayfly_err *err)
+{
+    const char *name = archive_entry_pathname(entry);
+    uint64_t left = (uint64_t)archive_entry_size(entry);
+    while (left) {
+        ssize_t n = read(fd, w->buffer, MIN(left, COPY_BYTES));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n ? err_errno(err, errno, "cannot read " NAME_CUT, name)
+                     : err_set(err, EIO, "%.120s shrank while it was read", name);
+        if (archive_write_data(w->tar, w->buffer, (size_t)n) < 0)
+            return archive_fail(err, w->tar, name);
+        left -= (uint64_t)n;
+    }
+    return 0;
+}
+
+/* Write what the link resolver let through. fd is of the file, or -1. */
+static int add_entry(struct writer *w, struct archive_entry *entry, int fd, struct dayfly_err *err)
+{
+    int rc = entry_check(entry, &w->tally, err);
+    if (rc)
+        return rc < 0 ? rc : 0;
+    rc = writer_header(w, entry, err);
+    if (!rc && archive_entry_size(entry) > 0)
+        rc = copy_file(w, fd, entry, err);
+    return rc;
+}
+
+static int add_node(struct writer *w, struct archive *disk, struct archive_entry_linkresolver *links,
+                    const FTSENT *node, size_t root_len, struct dayfly_err *err)
+{
+    _cleanup_close_ int fd = -1;
+    if (S_ISREG(node->fts_statp->st_mode)) {
+        fd = open(node->fts_accpath, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0)
+            return err_errno(err, errno, "cannot read " NAME_CUT, node->fts_path);
+    }
+    struct archive_entry *entry = archive_entry_new2(disk), *spare = NULL;
+    if (!entry)
+        return err_errno(err, ENOMEM, "layer");
+    const char *name = node->fts_path + root_len;
+    archive_entry_copy_pathname(entry, name[0] ? name : "/");
+    archive_entry_copy_sourcepath(entry, node->fts_accpath);
+    int rc = 0;
+    if (archive_read_disk_entry_from_file(disk, entry, fd, node->fts_statp) < ARCHIVE_WARN) {
+        rc = archive_fail(err, disk, node->fts_path);
+    } else {
+        /* For tar the resolver hands every entry straight back, the second name of a file as a hard
+         * link to the first; it defers nothing. */
+        archive_entry_linkify(links, &entry, &spare);
+        rc = add_entry(w, entry, fd, err);
+    }
+    archive_entry_free(entry);
+    return rc;
+}
+
+static int walk(struct writer *w, const char *path, struct dayfly_err *err)
+{
+    char *roots[] = {(char *)path, NULL};
+    FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, by_name);
+    if (!fts)
+        return err_errno(err, errno, "cannot read the directory " NAME_CUT, path);
+    struct archive *disk = archive_read_disk_new();
+    struct archive_entry_linkresolver *links = archive_entry_linkresolver_new();
+    int rc = 0;
+    if (!disk || !links) {
+        rc = err_errno(err, ENOMEM, "layer");
+    } else {
+        archive_entry_linkresolver_set_strategy(links, ARCHIVE_FORMAT_TAR_PAX_RESTRICTED);
+        archive_read_disk_set_symlink_physical(disk);
+    }
+    FTSENT *node = NULL;
+    while (!rc && (errno = 0, node = fts_read(fts))) {
+        switch (node->fts_info) {
+        case FTS_DP:
+            break;
+        case FTS_DNR:
+        case FTS_ERR:
+        case FTS_NS:
+        case FTS_DC:
+            rc = err_errno(err, node->fts_errno ? node->fts_errno : ELOOP, "cannot read " NAME_CUT,
+                           node->fts_path);
+            break;
+        default:
+            rc = add_node(w, disk, links, node, strlen(path), err);
+        }
+    }
+    if (!rc && errno)
+        rc = err_errno(err, errno, "cannot read the directory " NAME_CUT, path);
+    if (links)
+        archive_entry_linkresolver_free(links);
+    if (disk)
+        archive_read_free(disk);
+    fts_close(fts);
+    return rc;
+}
+
+int layer_write_from_dir(const char *path, const struct layer_limits *limits, struct store_file *out,
+                         struct layer_facts *facts, const struct log *log, struct dayfly_err *err)
+{
+    locale_t saved, utf8 = utf8_begin(&saved);
+    struct writer w;
+    int rc = writer_begin(&w, limits, out, log, err);
+    if (!rc)
+        rc = walk(&w, path, err);
+    if (!rc)
+        rc = writer_finish(&w, facts, err);
+    writer_free(&w);
+    utf8_end(utf8, saved);
+    return rc;
+}
+
+/* ---- extracting ---- */
+
+static int extract_content(struct archive *from, struct archive *disk, const char *name,
+                           struct dayfly_err *err)
+{
+    const void *data;
+    size_t len;
+    la_int64_t offset;
+    int rc;
+    while ((rc = archive_read_data_block(from, &data, &len, &offset)) == ARCHIVE_OK) {
+        if (archive_write_data_block(disk, data, len, offset) < ARCHIVE_WARN)
+            return archive_fail(err, disk, name);
+    }
+    return rc == ARCHIVE_EOF ? 0 : archive_fail(err, from, name);
+}
+
+static bool is_refusal(struct archive *disk)
+{
+    int code = archive_errno(disk);
+    return code == EPERM || code == EACCES || code == EOPNOTSUPP;
+}
+
+static int extract_entry(struct archive *from, struct archive *disk, struct archive_entry *entry,
+                         bool whole, struct layer_extracted *out, struct dayfly_err *err)
+{
+    const char *name = archive_entry_pathname(entry);
+    mode_t type = archive_entry_filetype(entry);
+    if (!whole && !archive_entry_hardlink(entry) && (type == AE_IFCHR || type == AE_IFBLK)) {
+        out->devices++;
+        return 0;
+    }
+    if (!archive_entry_hardlink(entry))
+        out->newest = MAX(out->newest, (int64_t)archive_entry_mtime(entry));
+    bool warned = false;
+    int rc = archive_write_header(disk, entry);
+    warned |= rc == ARCHIVE_WARN;
+    if (rc < ARCHIVE_WARN)
+        return archive_fail(err, disk, name);
+    if (archive_entry_size(entry) > 0) {
+        rc = extract_content(from, disk, name, err);
+        if (rc)
+            return rc;
+    }
+    rc = archive_write_finish_entry(disk);
+    warned |= rc == ARCHIVE_WARN;
+    if (rc < ARCHIVE_WARN || (warned && (whole || !is_refusal(disk))))
+        return archive_fail(err, disk, name);
+    out->attributes += warned;
+    return 0;
+}
+
+int layer_extract(int fd, const struct layer_limits *limits, bool whole, struct layer_extracted *out,
+                  struct dayfly_err *err)
+{
+    locale_t saved, utf8 = utf8_begin(&saved);
+    struct archive *from = reader_new(), *disk = archive_write_disk_new();
+    struct tally tally = {.limits = *limits};
+    int rc = 0;
+    *out = (struct layer_extracted){.newest = INT64_MIN};
+    if (!from || !disk)
+        rc = err_errno(err, ENOMEM, "layer");
+    if (!rc && lseek(fd, 0, SEEK_SET) < 0)
+        rc = err_errno(err, errno, "layer");
+    if (!rc && archive_read_open_fd(from, fd, READ_BLOCK_BYTES))
+        rc = archive_fail(err, from, "layer");
+    if (!rc && archive_write_disk_set_options(
+                   disk, ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME |
+                             ARCHIVE_EXTRACT_ACL | ARCHIVE_EXTRACT_XATTR | ARCHIVE_EXTRACT_SPARSE |
+                             ARCHIVE_EXTRACT_SECURE_NODOTDOT | ARCHIVE_EXTRACT_SECURE_SYMLINKS |
+                             ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS))
+        rc = archive_fail(err, disk, "layer");
+    while (!rc) {
+        struct archive_entry *entry;
+        int got = archive_read_next_header(from, &entry);
+        if (got == ARCHIVE_EOF)
+            break;
+        if (got < ARCHIVE_WARN) {
+            rc = archive_fail(err, from, "layer");
+            break;
+        }
+        rc = entry_check(entry, &tally, err);
+        if (rc == 0)
+            rc = extract_entry(from, disk, entry, whole, out, err);
+        else if (rc > 0)
+            rc = 0;
+    }
+    /* Directories get their times and modes here. */
+    if (!rc && archive_write_close(disk) < ARCHIVE_WARN)
+        rc = archive_fail(err, disk, "layer");
+    if (disk)
+        archive_write_free(disk);
+    if (from)
+        archive_read_free(from);
+    utf8_end(utf8, saved);
+    return rc;
+}
