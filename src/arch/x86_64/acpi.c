@@ -10,7 +10,8 @@
  *  - HW_REDUCED_ACPI: no PIT, PIC, SCI or PM timer is looked for. Linux then needs to know the TSC's
  *    frequency (kvmclock tells) and a local APIC timer that needs no calibration (TSC deadline).
  *  - The FADT's boot flags say: no VGA, no CMOS clock, no 8042; so nobody waits for them to time out.
- *  - Power off: sleep control register with the type in \_S5. Reset: the reset register.
+ *  - Power off: sleep control register with the type in \_S5. Reset: the reset register; Linux prefers
+ *    EFI to it on such machines, and then the BIOS, unless it is told reboot=a.
  *  - PCI: MCFG and \_SB.PCI0. Linux uses an ECAM only if a motherboard resource (\_SB.MRES) or the
  *    memory map reserves it; ours do both. There is no _PRT: interrupts are MSI or MSI-X. There is no
  *    _OSC: the guest then leaves hot plug, AER and ASPM alone, none of which exists.

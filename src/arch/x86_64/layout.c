@@ -8,7 +8,8 @@ _Static_assert(X86_MMIO32 + X86_MMIO32_BYTES <= X86_IOAPIC, "PCI window runs int
 _Static_assert(X86_KVM_TSS + 3 * X86_PAGE_BYTES == X86_KVM_IDENTITY_MAP + X86_KVM_PAGES_BYTES,
                "KVM's pages are not together");
 _Static_assert(X86_START_INFO + X86_START_INFO_BYTES <= X86_CMDLINE, "boot data overlaps");
-_Static_assert(X86_ACPI + X86_ACPI_BYTES <= X86_HIGH_START, "ACPI tables reach into RAM");
+_Static_assert(X86_ACPI + X86_ACPI_BYTES <= X86_RESET_PAGE, "ACPI tables reach the reset vector");
+_Static_assert(X86_RESET_PAGE + X86_PAGE_BYTES == X86_HIGH_START, "the reset page ends the first MiB");
 
 struct x86_memory_map x86_memory_map(uint64_t ram_bytes)
 {

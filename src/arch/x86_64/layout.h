@@ -9,6 +9,7 @@
  *                             never hands out; the rest is free
  *   0x000a0000  nothing       the ISA hole
  *   0x000e0000  ACPI          all tables, the RSDP first (where a kernel that scans finds it, too)
+ *   0x000ff000  reset         what runs at the reset vector: it writes the reset register
  *   0x00100000  RAM           the kernel where its ELF says, the initrd at the top, up to 3 GiB
  *   0xc0000000  ECAM          one PCI bus, 1 MiB
  *   0xd0000000  PCI window    32-bit memory BARs
@@ -39,7 +40,12 @@
 #define X86_CMDLINE_BYTES    UINT64_C(2048) /* Linux's COMMAND_LINE_SIZE, its NUL included */
 
 #define X86_ACPI       UINT64_C(0x000e0000)
-#define X86_ACPI_BYTES UINT64_C(0x00020000)
+#define X86_ACPI_BYTES UINT64_C(0x0001f000)
+
+/* A guest that resets itself through the BIOS jumps to ffff:0000. Linux does so on hardware-reduced
+ * ACPI, unless its command line says reboot=a (use the reset register). */
+#define X86_RESET_PAGE   UINT64_C(0x000ff000)
+#define X86_RESET_VECTOR UINT64_C(0x000ffff0)
 
 /* The gap. */
 #define X86_ECAM             UINT64_C(0xc0000000)

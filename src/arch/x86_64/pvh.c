@@ -6,6 +6,7 @@
  *                      struct memmap_entry[]
  *                      struct modlist_entry[]   the initrd, if there is one
  *     X86_CMDLINE      the command line, NUL-terminated
+ *     X86_RESET_VECTOR not of the protocol: code in place of a BIOS, see layout.h
  *
  * Linux copies all of it before it allocates memory, and takes the first module as its initrd.
  * x86 is little-endian, and so is every host of this architecture: the structs are written as they are.
@@ -58,11 +59,26 @@ _Static_assert(sizeof(struct memmap_entry) == 24, "hvm_memmap_table_entry");
 /* The page at X86_START_INFO. */
 struct boot_page {
     struct start_info info;
-    struct memmap_entry memmap[6];
+    struct memmap_entry memmap[7];
     struct modlist_entry modules[1];
 };
 
 _Static_assert(sizeof(struct boot_page) <= X86_START_INFO_BYTES, "boot data");
+
+/* In real mode. Were nothing there, a guest would run through zeroes for ever. */
+static const unsigned char reset_code[] = {
+    0xba,
+    X86_PORT_RESET & 0xff,
+    X86_PORT_RESET >> 8, /* mov dx, X86_PORT_RESET */
+    0xb0,
+    X86_RESET_VALUE, /* mov al, X86_RESET_VALUE */
+    0xee,            /* out dx, al */
+    0xf4,            /* hlt */
+    0xeb,
+    0xfd, /* jmp to the hlt */
+};
+
+_Static_assert(X86_RESET_VECTOR + sizeof(reset_code) <= X86_HIGH_START, "reset code");
 
 int pvh_initrd_gpa(const struct x86_memory_map *map, const struct kernel_info *kernel, uint64_t bytes,
                    uint64_t *gpa, struct dayfly_err *err)
@@ -105,6 +121,7 @@ int pvh_write(const struct kernel_target *target, const struct pvh_config *confi
     };
     add_range(&page, 0, MIN(map->low_bytes, X86_LOW_RAM_END), MEMMAP_RAM);
     add_range(&page, X86_ACPI, X86_ACPI + X86_ACPI_BYTES, MEMMAP_ACPI);
+    add_range(&page, X86_RESET_PAGE, X86_HIGH_START, MEMMAP_RESERVED);
     add_range(&page, X86_HIGH_START, map->low_bytes, MEMMAP_RAM);
     /* Linux uses an ECAM only where the memory map reserves it. */
     add_range(&page, X86_ECAM, X86_ECAM + X86_ECAM_BYTES, MEMMAP_RESERVED);
@@ -119,10 +136,11 @@ int pvh_write(const struct kernel_target *target, const struct pvh_config *confi
 
     void *page_hva = target->span(target->opaque, X86_START_INFO, X86_START_INFO_BYTES);
     void *cmdline_hva = target->span(target->opaque, X86_CMDLINE, X86_CMDLINE_BYTES);
-    if (!page_hva || !cmdline_hva)
-        return err_set(err, ENOMEM, "the machine has no memory for its boot data at 0x%" PRIx64,
-                       X86_START_INFO);
+    void *reset_hva = target->span(target->opaque, X86_RESET_VECTOR, sizeof(reset_code));
+    if (!page_hva || !cmdline_hva || !reset_hva)
+        return err_set(err, ENOMEM, "the machine has no memory for its boot data below 1 MiB");
     memcpy(page_hva, &page, sizeof(page));
     memcpy(cmdline_hva, cmdline, cmdline_bytes);
+    memcpy(reset_hva, reset_code, sizeof(reset_code));
     return 0;
 }

@@ -27,7 +27,8 @@ int pvh_initrd_gpa(const struct x86_memory_map *map, const struct kernel_info *k
                    uint64_t *gpa, struct dayfly_err *err);
 
 /*
- * Write hvm_start_info at X86_START_INFO and the command line at X86_CMDLINE. %ebx of the boot vCPU
+ * Write hvm_start_info at X86_START_INFO, the command line at X86_CMDLINE, and the code at
+ * X86_RESET_VECTOR. %ebx of the boot vCPU
  * is then X86_START_INFO. Returns 0, -E2BIG for a command line over X86_CMDLINE_BYTES - 1 bytes, or
  * -ENOMEM when the target has no memory there.
  */

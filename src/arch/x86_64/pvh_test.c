@@ -14,7 +14,7 @@
 #define MIB UINT64_C(0x100000)
 #define GIB (1024 * MIB)
 
-static unsigned char memory[64 * 1024];
+static unsigned char memory[1024 * 1024];
 
 static void *span(void *opaque, uint64_t gpa, uint64_t len)
 {
@@ -120,7 +120,8 @@ static void test_the_memory_map(void **state)
     assert_int_equal(write_boot_data(8 * GIB, GIB, "", 0), 0);
     assert_mapped(0, 0xa0000, 1);
     assert_mapped(0xa0000, 0xe0000, 0);
-    assert_mapped(0xe0000, 0x100000, 3);
+    assert_mapped(0xe0000, 0xff000, 3);
+    assert_mapped(0xff000, 0x100000, 2);
     assert_mapped(0x100000, 3 * GIB, 1);
     assert_mapped(X86_ECAM, X86_ECAM + MIB, 2);
     assert_mapped(X86_MMIO32, X86_MMIO32 + X86_MMIO32_BYTES, 0);
@@ -144,8 +145,18 @@ static void test_boot_data_has_its_bounds(void **state)
     cmdline[2047] = 'x';
     cmdline[2048] = '\0';
     assert_int_equal(write_boot_data(GIB, GIB, cmdline, 0), -E2BIG);
+    assert_int_equal(write_boot_data(GIB, 0xfffff, "", 0), 0);
+    assert_int_equal(write_boot_data(GIB, 0xffff0, "", 0), -ENOMEM);
     assert_int_equal(write_boot_data(GIB, 0x2000, "", 0), -ENOMEM);
     assert_int_equal(write_boot_data(GIB, 0x1000, "", 0), -ENOMEM);
+}
+
+static void test_the_reset_vector_has_code(void **state)
+{
+    (void)state;
+    static const unsigned char code[] = {0xba, 0x02, 0x06, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd};
+    assert_int_equal(write_boot_data(GIB, GIB, "", 0), 0);
+    assert_memory_equal(memory + 0xffff0, code, sizeof(code));
 }
 
 static void test_the_initrd_goes_to_the_top(void **state)
@@ -220,6 +231,7 @@ int main(void)
         cmocka_unit_test(test_start_info),
         cmocka_unit_test(test_the_memory_map),
         cmocka_unit_test(test_boot_data_has_its_bounds),
+        cmocka_unit_test(test_the_reset_vector_has_code),
         cmocka_unit_test(test_the_initrd_goes_to_the_top),
         cmocka_unit_test(test_the_entry_state),
         cmocka_unit_test(test_boot_msrs),
