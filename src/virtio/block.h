@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VIRTIO_BLOCK_H
+#define VIRTIO_BLOCK_H
+
+/* The block device (virtio 1.2, section 5.2) on any block back end. */
+
+#include "block/block.h"
+#include "virtio/device.h"
+
+#define VIRTIO_BLOCK_SERIAL_BYTES 20
+#define VIRTIO_BLOCK_QUEUES_MAX   16
+
+/* The device's feature bits (5.2.3). */
+#define VIRTIO_BLOCK_F_SEG_MAX      (UINT64_C(1) << 2)
+#define VIRTIO_BLOCK_F_RO           (UINT64_C(1) << 5)
+#define VIRTIO_BLOCK_F_BLK_SIZE     (UINT64_C(1) << 6)
+#define VIRTIO_BLOCK_F_FLUSH        (UINT64_C(1) << 9)
+#define VIRTIO_BLOCK_F_TOPOLOGY     (UINT64_C(1) << 10)
+#define VIRTIO_BLOCK_F_MQ           (UINT64_C(1) << 12)
+#define VIRTIO_BLOCK_F_DISCARD      (UINT64_C(1) << 13)
+#define VIRTIO_BLOCK_F_WRITE_ZEROES (UINT64_C(1) << 14)
+
+struct virtio_block_options {
+    char serial[VIRTIO_BLOCK_SERIAL_BYTES]; /* padded with NULs; what GET_ID answers */
+    unsigned queues;                        /* 1 to VIRTIO_BLOCK_QUEUES_MAX; 0 is 1 */
+};
+
+/*
+ * Make the device; it registers with the loop. Takes block, even on failure. options may be NULL; loop
+ * and log are borrowed. Returns 0 or -errno.
+ */
+int virtio_block_new(struct virtio_device **out, struct block *block,
+                     const struct virtio_block_options *options, struct loop *loop,
+                     const struct log *log, struct dayfly_err *err);
+
+/* Waits for what is in flight, then destroys the back end too. In the loop's thread, or while it does
+ * not run; after the transport let go. NULL is legal. */
+void virtio_block_free(struct virtio_device *dev);
+
+#endif
