@@ -7,6 +7,10 @@
 /* Every kind of device the suite knows, a file each; the last is NULL. */
 extern const struct contract_kind *const contract_kinds[];
 
+extern const struct contract_kind contract_block;
+extern const struct contract_kind contract_block_threads;
+extern const struct contract_kind contract_block_read_only;
+extern const struct contract_kind contract_block_held;
 extern const struct contract_kind contract_entropy;
 
 #endif
