@@ -54,7 +54,8 @@ static inline int steal_fd(int *fd)
         _s;                        \
     })
 
-#define _cleanup_(f) __attribute__((cleanup(f)))
+/* Declared for its end of scope alone: that is a use. */
+#define _cleanup_(f) __attribute__((cleanup(f), unused))
 #define _cleanup_free_ _cleanup_(cleanup_free)
 #define _cleanup_close_ _cleanup_(close_fd)
 #define _cleanup_fclose_ _cleanup_(cleanup_fclose)
