@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "image/oci.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    struct oci_manifest manifest;
+    struct oci_config config;
+    struct oci_ref ref;
+    struct dayfly_err err;
+    if (oci_manifest_parse((const char *)data, len, &manifest, &err) == 0)
+        oci_manifest_finish(&manifest);
+    if (oci_config_parse((const char *)data, len, &config, &err) == 0)
+        oci_config_finish(&config);
+    char *text = strndup((const char *)data, len);
+    if (text && oci_ref_parse(text, &ref, &err) == 0 && !ref.by_digest) {
+        /* A canonical name is its own canonical name. */
+        struct oci_ref again;
+        if (oci_ref_parse(ref.name, &again, &err) || strcmp(again.name, ref.name) != 0)
+            abort();
+    }
+    free(text);
+    return 0;
+}
