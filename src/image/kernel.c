@@ -172,6 +172,8 @@ static int read_module(int dir_fd, size_t index, const json_t *entry, struct ker
     const char *digest = json_string_value(json_object_get(entry, "sha256"));
     struct digest wanted, found;
     int rc = read_string(entry, "name", out->name, sizeof(out->name), err);
+    if (!rc)
+        rc = read_string(entry, "for", out->sake, sizeof(out->sake), err);
     if (rc)
         return rc;
     if (!kernel_name_ok(out->name) || !digest || !digest_parse(digest, &wanted))

@@ -29,7 +29,11 @@
 
 struct kernel_module {
     char name[KERNEL_NAME_BYTES]; /* as lsmod spells it: virtio_blk */
-    void *data;                   /* the .ko, uncompressed */
+    /* For the sake of which driver it is here: itself, or the first that depends on it. A machine
+     * without a network, shares, a balloon or virtio-mmio may leave out those of virtio_net, virtiofs
+     * and fuse, virtio_balloon, virtio_mmio: each costs boot time. */
+    char sake[KERNEL_NAME_BYTES];
+    void *data; /* the .ko, uncompressed */
     size_t len;
 };
 

@@ -204,9 +204,9 @@ static int write_modules(int dir_fd, const struct kernel_module *modules, size_t
         if (rc)
             break;
         total_add(total, &digest, modules[i].name);
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:I}", "name", modules[i].name, "sha256",
-                                        digest_str(&digest, text), "size", (json_int_t)modules[i].len));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I}", "name", modules[i].name, "for",
+                                              modules[i].sake, "sha256", digest_str(&digest, text),
+                                              "size", (json_int_t)modules[i].len));
     }
     if (!rc && fsync(modules_fd) < 0)
         rc = err_errno(err, errno, "cannot sync a directory of the store");

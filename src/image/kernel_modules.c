@@ -2,6 +2,7 @@
 #include "image/kernel_modules.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,17 +25,18 @@ static const struct wanted {
     bool required;
 } wanted[] = {
     {"virtio_pci", true},
-    {"virtio_mmio", false}, /* QEMU's microvm */
+    {"virtio_mmio", false},               /* QEMU's microvm */
+    {"vmw_vsock_virtio_transport", true}, /* the way to the host */
     {"virtio_blk", true},
+    {"crc32c_intel", false}, /* before the file systems that sum by it */
+    {"erofs", true},
+    {"overlay", true},
+    {"ext4", true},
     {"virtio_console", false},
     {"virtio_rng", false},
-    {"vmw_vsock_virtio_transport", true},
-    {"erofs", true},
-    {"ext4", true},
-    {"overlay", true},
     {"button", false}, /* the ACPI power button: a guest that can be asked to stop */
-    {"virtio_net", false},
     {"af_packet", false},
+    {"virtio_net", false},
     {"fuse", false},
     {"virtiofs", false},
     {"virtio_balloon", false},
@@ -110,6 +112,7 @@ void module_spool_finish(struct module_spool *spool)
 
 struct choice {
     const struct module_spool *spool;
+    const char *sake; /* the wanted module under way */
     struct kernel_module *modules;
     size_t count;
 };
@@ -153,7 +156,7 @@ static int load(const struct module_spool *spool, const struct spooled *item, st
         return err_errno(err, ENOMEM, "module %s", item->name);
     if (io_pread_full(spool->fd, packed, item->len, (off_t)item->offset) != (ssize_t)item->len)
         return err_set(err, EIO, "cannot read the module %s back", item->name);
-    memcpy(out->name, item->name, sizeof(out->name));
+    strcpy(out->name, item->name);
     int rc = deb_decompress(packed, item->len, KERNEL_MODULE_MAX_BYTES, &out->data, &out->len, err);
     return rc ? err_wrap(err, "module %s", item->name) : 0;
 }
@@ -216,6 +219,7 @@ static int choose(struct choice *choice, const char *name, size_t len, bool must
         return err_set(err, ELOOP, "the dependencies of the module %s go too deep", item->name);
 
     struct kernel_module module = {0};
+    snprintf(module.sake, sizeof(module.sake), "%s", choice->sake);
     int rc = load(choice->spool, item, &module, err);
     if (rc)
         return rc;
@@ -242,8 +246,10 @@ int kernel_modules_choose(const struct module_spool *spool, struct kernel_module
     struct choice choice = {.spool = spool,
                             .modules = calloc(KERNEL_MAX_MODULES, sizeof(*choice.modules))};
     int rc = choice.modules ? 0 : err_errno(err, ENOMEM, "modules");
-    for (size_t i = 0; !rc && i < ARRAY_SIZE(wanted); i++)
+    for (size_t i = 0; !rc && i < ARRAY_SIZE(wanted); i++) {
+        choice.sake = wanted[i].name;
         rc = choose(&choice, wanted[i].name, strlen(wanted[i].name), wanted[i].required, 0, err);
+    }
     if (rc) {
         kernel_modules_free(choice.modules, choice.count);
         return rc;

@@ -174,10 +174,10 @@ static void make_package(const char *path)
 
 static void test_a_package_becomes_a_kernel(void **state)
 {
-    static const char *const order[] = {"virtio_blk",
-                                        "vsock",
+    static const char *const order[] = {"vsock",
                                         "vmw_vsock_virtio_transport_common",
                                         "vmw_vsock_virtio_transport",
+                                        "virtio_blk",
                                         "crc32c_generic",
                                         "libcrc32c",
                                         "erofs",
@@ -198,6 +198,8 @@ static void test_a_package_becomes_a_kernel(void **state)
         assert_string_equal(kernel.modules[i].name, order[i]);
         assert_non_null(modinfo_get(kernel.modules[i].data, kernel.modules[i].len, "license", NULL));
     }
+    assert_string_equal(kernel.modules[0].sake, "vmw_vsock_virtio_transport");
+    assert_string_equal(kernel.modules[5].sake, "erofs");
     char magic[4];
     assert_int_equal(pread(kernel.vmlinux_fd, magic, 4, 0), 4);
     assert_memory_equal(magic, "\177ELF", 4);
@@ -243,7 +245,7 @@ static void test_damage_is_seen(void **state)
     struct dayfly_err err = {0};
     make_package(f->deb);
     assert_int_equal(kernel_import_deb(&f->store, f->deb, "k", false, NULL, NULL, &err), 0);
-    const char *module = "k/modules/00-virtio_blk.ko";
+    const char *module = "k/modules/03-virtio_blk.ko";
     assert_int_equal(fchmodat(f->store.kernels_fd, module, 0644, 0), 0);
     int fd = openat(f->store.kernels_fd, module, O_WRONLY | O_CLOEXEC);
     assert_int_equal(pwrite(fd, "X", 1, 300), 1);
@@ -307,24 +309,24 @@ static void test_hostile_and_useless_packages(void **state)
     package_add_kernel(&p, RELEASE);
     refused(f, &p, "no modules of its kernel");
 
-    /* Lacks virtio_blk. */
+    /* Lacks the way to the host. */
     package_begin(&p);
     package_add_kernel(&p, RELEASE);
     package_add_module(&p, "erofs", "", "");
     package_add(&p, "./lib/modules/" RELEASE "/modules.builtin", builtin, strlen(builtin));
-    refused(f, &p, "has no virtio_blk");
+    refused(f, &p, "has no vmw_vsock_virtio_transport");
 
     /* Modules that need each other. */
     package_begin(&p);
     package_add_kernel(&p, RELEASE);
-    package_add_module(&p, "virtio_blk", "vsock", "");
-    package_add_module(&p, "vsock", "virtio_blk", "");
+    package_add_module(&p, "vmw_vsock_virtio_transport", "vsock", "");
+    package_add_module(&p, "vsock", "vmw_vsock_virtio_transport", "");
     package_add(&p, "./lib/modules/" RELEASE "/modules.builtin", builtin, strlen(builtin));
     refused(f, &p, "too deep");
 
     package_begin(&p);
     package_add_kernel(&p, RELEASE);
-    package_add(&p, "./lib/modules/" RELEASE "/kernel/virtio_blk.ko", "noise", 5);
+    package_add(&p, "./lib/modules/" RELEASE "/kernel/vmw_vsock_virtio_transport.ko", "noise", 5);
     package_add(&p, "./lib/modules/" RELEASE "/modules.builtin", builtin, strlen(builtin));
     refused(f, &p, "no kernel module");
 
