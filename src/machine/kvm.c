@@ -95,6 +95,30 @@ static const struct hypervisor_ops kvm_hypervisor = {
     .doorbell = doorbell,
 };
 
+/*
+ * PIC, I/O APIC and local APICs in the kernel, and each line tied to the I/O APIC alone. KVM's own
+ * routes lead to the PICs as well, which nobody sets up in a machine without firmware: their interrupts
+ * would come as vectors 0 to 15, which are exceptions.
+ */
+static int create_irqchip(int fd, struct dayfly_err *err)
+{
+    int rc = kvm_ioctl(fd, KVM_CREATE_IRQCHIP, NULL);
+    if (rc < 0)
+        return err_errno(err, -rc, "KVM_CREATE_IRQCHIP");
+    struct {
+        uint32_t nr, flags; /* struct kvm_irq_routing */
+        struct kvm_irq_routing_entry entries[X86_IOAPIC_PINS];
+    } routing = {.nr = X86_IOAPIC_PINS};
+    for (unsigned i = 0; i < X86_IOAPIC_PINS; i++)
+        routing.entries[i] = (struct kvm_irq_routing_entry){
+            .gsi = i,
+            .type = KVM_IRQ_ROUTING_IRQCHIP,
+            .u.irqchip = {.irqchip = KVM_IRQCHIP_IOAPIC, .pin = i},
+        };
+    rc = kvm_ioctl(fd, KVM_SET_GSI_ROUTING, &routing);
+    return rc < 0 ? err_errno(err, -rc, "KVM_SET_GSI_ROUTING") : 0;
+}
+
 int kvm_vm_new(struct kvm_vm *vm, const char *path, bool irqchip, struct dayfly_err *err)
 {
     *vm = (struct kvm_vm){.kvm_fd = -1, .fd = -1};
@@ -130,8 +154,8 @@ int kvm_vm_new(struct kvm_vm *vm, const char *path, bool irqchip, struct dayfly_
         rc = kvm_ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
     if (rc < 0)
         return err_errno(err, -rc, "KVM: placing the TSS");
-    if (irqchip && (rc = kvm_ioctl(fd, KVM_CREATE_IRQCHIP, NULL)) < 0)
-        return err_errno(err, -rc, "KVM_CREATE_IRQCHIP");
+    if (irqchip && (rc = create_irqchip(fd, err)) < 0)
+        return rc;
 
     int cpus_max = kvm_capability(fd, KVM_CAP_MAX_VCPUS);
     if (cpus_max <= 0)
