@@ -241,7 +241,7 @@ static int make_memory(struct machine *m, uint64_t bytes, unsigned bits, struct 
         {.gpa = 0, .size_bytes = m->map.low_bytes},
         {.gpa = X86_GAP_END, .size_bytes = m->map.high_bytes},
     };
-    int rc = memory_create(&m->mem, layout, m->map.high_bytes ? 2 : 1, err);
+    int rc = memory_create_private(&m->mem, layout, m->map.high_bytes ? 2 : 1, err);
     return rc < 0 ? rc : kvm_vm_add_memory(&m->vm, &m->mem, err);
 }
 

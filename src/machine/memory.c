@@ -18,6 +18,8 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+
 static bool overlaps(const struct memory *mem, uint64_t gpa, uint64_t size_bytes)
 {
     for (unsigned i = 0; i < mem->count; i++) {
@@ -54,14 +56,12 @@ int memory_add_fd(struct memory *mem, uint64_t gpa, uint64_t size_bytes, int fd_
         return err_set(err, EINVAL, "memory region at %#llx: size %#llx does not fit",
                        (unsigned long long)gpa, (unsigned long long)size_bytes);
     if (overlaps(mem, gpa, size_bytes))
-        return err_set(err, EEXIST, "memory region at %#llx overlaps another",
-                       (unsigned long long)gpa);
+        return err_set(err, EEXIST, "memory region at %#llx overlaps another", (unsigned long long)gpa);
     if (fstat(fd, &st) < 0)
         return err_errno(err, errno, "memory region at %#llx", (unsigned long long)gpa);
     if ((uint64_t)st.st_size < file_end)
         return err_set(err, EINVAL, "memory region at %#llx: its file ends at %lld, not at %llu",
-                       (unsigned long long)gpa, (long long)st.st_size,
-                       (unsigned long long)file_end);
+                       (unsigned long long)gpa, (long long)st.st_size, (unsigned long long)file_end);
 
     /* mmap wants a page-aligned offset (a huge page's, on hugetlbfs). */
     uint64_t page = MAX((uint64_t)st.st_blksize, (uint64_t)sysconf(_SC_PAGESIZE));
@@ -70,8 +70,7 @@ int memory_add_fd(struct memory *mem, uint64_t gpa, uint64_t size_bytes, int fd_
     void *map = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
                      (off_t)map_offset);
     if (map == MAP_FAILED)
-        return err_errno(err, errno, "map %llu bytes of guest memory",
-                         (unsigned long long)size_bytes);
+        return err_errno(err, errno, "map %llu bytes of guest memory", (unsigned long long)size_bytes);
     madvise(map, map_bytes, MADV_DONTDUMP);
 
     insert(mem, &(struct memory_region){
@@ -113,6 +112,52 @@ int memory_create(struct memory *mem, const struct memory_layout *layout, unsign
             return r;
         }
         offset += layout[i].size_bytes;
+    }
+    return 0;
+}
+
+static int add_private(struct memory *mem, const struct memory_layout *layout, struct dayfly_err *err)
+{
+    uint64_t gpa_end, map_bytes;
+    if (mem->count == MEMORY_REGIONS_MAX)
+        return err_set(err, ENOSPC, "more than %d memory regions", MEMORY_REGIONS_MAX);
+    if (layout->size_bytes == 0 || add_overflows(layout->gpa, layout->size_bytes, &gpa_end) ||
+        add_overflows(layout->size_bytes, HUGE_PAGE_BYTES, &map_bytes))
+        return err_set(err, EINVAL, "memory region at %#llx: size %#llx does not fit",
+                       (unsigned long long)layout->gpa, (unsigned long long)layout->size_bytes);
+    if (overlaps(mem, layout->gpa, layout->size_bytes))
+        return err_set(err, EEXIST, "memory region at %#llx overlaps another",
+                       (unsigned long long)layout->gpa);
+    void *map = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return err_errno(err, errno, "map %llu bytes of guest memory",
+                         (unsigned long long)layout->size_bytes);
+    /* A huge page of ours must be one of the guest's: both addresses the same within it. */
+    uint64_t shift = (layout->gpa - (uintptr_t)map) & (HUGE_PAGE_BYTES - 1);
+    madvise(map, map_bytes, MADV_DONTDUMP);
+    madvise(map, map_bytes, MADV_HUGEPAGE); /* refused where the kernel has none */
+    insert(mem, &(struct memory_region){
+                    .gpa = layout->gpa,
+                    .size_bytes = layout->size_bytes,
+                    .hva = (uint8_t *)map + shift,
+                    .fd = -1,
+                    .map = map,
+                    .map_bytes = map_bytes,
+                });
+    return 0;
+}
+
+int memory_create_private(struct memory *mem, const struct memory_layout *layout, unsigned count,
+                          struct dayfly_err *err)
+{
+    *mem = (struct memory){0};
+    for (unsigned i = 0; i < count; i++) {
+        int rc = add_private(mem, &layout[i], err);
+        if (rc < 0) {
+            memory_finish(mem);
+            return rc;
+        }
     }
     return 0;
 }

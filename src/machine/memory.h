@@ -43,12 +43,19 @@ struct memory_layout {
 };
 
 /*
- * Fill *mem with RAM at the places of `layout` (ascending, page-aligned, not overlapping), all backed by
- * one sealed-size memfd that is mapped shared, populated lazily and kept out of core dumps.
- * Returns 0 or -errno; on failure *mem is empty.
+ * Fill *mem with RAM at the places of `layout` (ascending, page-aligned, not overlapping), all backed
+ * by one sealed-size memfd that is mapped shared, populated lazily and kept out of core dumps. Returns
+ * 0 or -errno; on failure *mem is empty.
  */
 int memory_create(struct memory *mem, const struct memory_layout *layout, unsigned count,
                   struct dayfly_err *err);
+
+/*
+ * The same as private memory that no other process can be shown (fd -1), in huge pages where the host
+ * has them: each page that a guest touches first costs an exit, and a huge page saves 511 of those.
+ */
+int memory_create_private(struct memory *mem, const struct memory_layout *layout, unsigned count,
+                          struct dayfly_err *err);
 
 /*
  * Add a region that maps `map_bytes` of fd at mmap_offset and shows `size_bytes` of it, from fd_offset

@@ -67,7 +67,8 @@ static void test_foreign_regions_are_checked(void **state)
     assert_int_equal(memory_add_fd(&mem, 0x4000, 0x2000, file_of(0x4000), 0x1000, &err), 0);
     assert_int_equal(memory_add_fd(&mem, 0x5000, 0x1000, file_of(0x4000), 0, &err), -EEXIST);
     assert_int_equal(memory_add_fd(&mem, 0x8000, 0x4001, file_of(0x4000), 0, &err), -EINVAL);
-    assert_int_equal(memory_add_fd(&mem, 0x8000, 0x1000, file_of(0x4000), UINT64_MAX - 1, &err), -EINVAL);
+    assert_int_equal(memory_add_fd(&mem, 0x8000, 0x1000, file_of(0x4000), UINT64_MAX - 1, &err),
+                     -EINVAL);
     assert_int_equal(memory_add_fd(&mem, UINT64_MAX, 0x1000, file_of(0x4000), 0, &err), -EINVAL);
     assert_int_equal(memory_add_fd(&mem, 0x8000, 0, file_of(0x4000), 0, &err), -EINVAL);
     /* Lower addresses sort in front; an offset that is no page boundary is honoured. */
@@ -80,9 +81,32 @@ static void test_foreign_regions_are_checked(void **state)
     memory_finish(&mem);
 }
 
+static void private_memory_is_aligned_as_the_guest_sees_it(void **state)
+{
+    struct memory mem;
+    const struct memory_layout layout[] = {{.gpa = 0x1000, .size_bytes = 0x300000},
+                                           {.gpa = 0x100000000, .size_bytes = 0x200000}};
+    assert_int_equal(memory_create_private(&mem, layout, 2, NULL), 0);
+    assert_int_equal(mem.count, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(((uintptr_t)mem.regions[i].hva - mem.regions[i].gpa) % (2 << 20), 0);
+        assert_int_equal(mem.regions[i].fd, -1);
+        /* Every byte is there. */
+        memset(memory_span(&mem, layout[i].gpa, layout[i].size_bytes), 1, layout[i].size_bytes);
+    }
+    memory_finish(&mem);
+
+    const struct memory_layout wrong[] = {{.gpa = 0, .size_bytes = 0x2000},
+                                          {.gpa = 0x1000, .size_bytes = 0x1000}};
+    assert_int_equal(memory_create_private(&mem, wrong, 2, NULL), -EEXIST);
+    assert_int_equal(mem.count, 0);
+    assert_int_equal(memory_create_private(&mem, (struct memory_layout[]){{0, 0}}, 1, NULL), -EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(private_memory_is_aligned_as_the_guest_sees_it),
         cmocka_unit_test(test_spans_stay_within_one_region),
         cmocka_unit_test(test_copies_cross_adjacent_regions_only),
         cmocka_unit_test(test_foreign_regions_are_checked),
