@@ -22,6 +22,25 @@ void initramfs_agent(const void **data, size_t *len)
     *len = (size_t)(initramfs_agent_end - initramfs_agent_start);
 }
 
+/*
+ * A module's length without the signature that is appended to it (include/linux/module_signature.h: the signature,
+ * 12 bytes of which the last four are its length, big-endian, and the mark).
+ *
+ * The kernel checks a signature that is there, and where nothing enforces signatures takes a module that has none. The
+ * check buys nothing here, as whoever writes this initramfs chooses the kernel too, and it is most of the time that
+ * loading takes: the first one alone brings up and self-tests the kernel's RSA.
+ */
+static size_t unsigned_len(const uint8_t *data, size_t len)
+{
+    static const char MARK[] = "~Module signature appended~\n";
+    const size_t mark = sizeof(MARK) - 1, info = 12;
+    if (len < mark + info || memcmp(data + len - mark, MARK, mark) != 0)
+        return len;
+    const uint8_t *p = data + len - mark - 4;
+    size_t signature = (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
+    return signature <= len - mark - info ? len - mark - info - signature : len;
+}
+
 static int add_modules(struct cpio *c, const struct initramfs_module *modules, size_t count,
                        struct dayfly_err *err)
 {
@@ -35,7 +54,8 @@ static int add_modules(struct cpio *c, const struct initramfs_module *modules, s
         if (!name[0] || strlen(name) > NAME_MAX_BYTES || name[0] == '.' || strpbrk(name, "/\n"))
             return err_set(err, EINVAL, "initramfs: '%s' is no module's name", name);
         snprintf(path, sizeof(path), "lib/modules/%s.ko", name);
-        int r = cpio_add_file(c, path, 0600, modules[i].data, modules[i].len, err);
+        int r = cpio_add_file(c, path, 0600, modules[i].data,
+                              unsigned_len(modules[i].data, modules[i].len), err);
         if (r < 0)
             return r;
         len += (size_t)snprintf(list + len, sizeof(list) - len, "/%s\n", path);

@@ -126,6 +126,37 @@ static void test_refuses_names_that_are_none(void **state)
     }
 }
 
+/* The size that the archive gives a module of these bytes. */
+static size_t stored_size(const void *data, size_t len)
+{
+    struct initramfs_module m = {"m", data, len};
+    struct archive_entry *e;
+    size_t size = 0;
+    int fd;
+    assert_int_equal(initramfs_build(&m, 1, &fd, NULL), 0);
+    struct archive *a = open_archive(fd);
+    while (archive_read_next_header(a, &e) == ARCHIVE_OK) {
+        if (strcmp(archive_entry_pathname(e), "lib/modules/m.ko") == 0)
+            size = (size_t)archive_entry_size(e);
+    }
+    archive_read_free(a);
+    close(fd);
+    return size;
+}
+
+static void test_leaves_signatures_out(void **state)
+{
+    (void)state;
+#define MARK "~Module signature appended~\n"
+    static const char good[] = "codeSIGN\0\0\0\0\0\0\0\0\0\0\0\4" MARK;
+    static const char beyond[] = "codeSIGN\0\0\0\0\0\0\0\0\0\0\0\11" MARK;
+    static const char whole[] = "codeSIGN\0\0\0\0\0\0\0\0\377\377\377\377" MARK;
+    assert_int_equal(stored_size(good, sizeof(good) - 1), 4);
+    assert_int_equal(stored_size(beyond, sizeof(beyond) - 1), sizeof(beyond) - 1);
+    assert_int_equal(stored_size(whole, sizeof(whole) - 1), sizeof(whole) - 1);
+    assert_int_equal(stored_size(MARK, sizeof(MARK) - 1), sizeof(MARK) - 1);
+}
+
 static void test_writer_makes_every_kind(void **state)
 {
     (void)state;
@@ -159,6 +190,7 @@ int main(void)
         cmocka_unit_test(test_holds_agent_and_modules),
         cmocka_unit_test(test_is_the_same_each_time_and_sealed),
         cmocka_unit_test(test_refuses_names_that_are_none),
+        cmocka_unit_test(test_leaves_signatures_out),
         cmocka_unit_test(test_writer_makes_every_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
