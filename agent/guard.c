@@ -63,17 +63,33 @@ static int open_tree_of_groups(struct proto_fail *why)
     return fd < 0 ? fail(why, errno, "cgroup v2") : fd;
 }
 
+/*
+ * What could be had now, in bytes. The kernel keeps a share of the machine for itself, so the limit is taken from this
+ * and not from the whole: a job has to meet it before the machine is short of memory.
+ */
+static uint64_t memory_available(const struct machine *m)
+{
+    static const char KEY[] = "MemAvailable:";
+    char text[1024];
+    _cleanup_close_ int fd = openat(m->proc_fd, "meminfo", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    text[n > 0 ? n : 0] = '\0';
+    const char *at = strstr(text, KEY);
+    return at ? strtoull(at + sizeof(KEY) - 1, NULL, 10) * 1024 : 0;
+}
+
 static void set_limits(const struct machine *m)
 {
     struct sysinfo info;
     char text[32];
     if (sysinfo(&info) < 0)
         return;
-    uint64_t total = (uint64_t)info.totalram * info.mem_unit;
+    uint64_t total = memory_available(m);
     uint64_t reserve = MAX(RESERVE_BYTES, total * 3 / 100);
     snprintf(text, sizeof(text), "%llu",
              (unsigned long long)(total > 2 * reserve ? total - reserve : total / 2));
-    put(m->jobs_fd, "memory.max", text);
+    if (total)
+        put(m->jobs_fd, "memory.max", text);
 
     /* Kernel threads have numbers, too: those that run already, and some that will. */
     uint64_t threads = get(m->proc_fd, "sys/kernel/threads-max");
