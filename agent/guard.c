@@ -64,8 +64,8 @@ static int open_tree_of_groups(struct proto_fail *why)
 }
 
 /*
- * What could be had now, in bytes. The kernel keeps a share of the machine for itself, so the limit is taken from this
- * and not from the whole: a job has to meet it before the machine is short of memory.
+ * What could be had now, in bytes. The kernel keeps a share of the machine for itself, so the limit is
+ * taken from this and not from the whole: a job has to meet it before the machine is short of memory.
  */
 static uint64_t memory_available(const struct machine *m)
 {

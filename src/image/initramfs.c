@@ -23,12 +23,13 @@ void initramfs_agent(const void **data, size_t *len)
 }
 
 /*
- * A module's length without the signature that is appended to it (include/linux/module_signature.h: the signature,
- * 12 bytes of which the last four are its length, big-endian, and the mark).
+ * A module's length without the signature that is appended to it (include/linux/module_signature.h: the
+ * signature, 12 bytes of which the last four are its length, big-endian, and the mark).
  *
- * The kernel checks a signature that is there, and where nothing enforces signatures takes a module that has none. The
- * check buys nothing here, as whoever writes this initramfs chooses the kernel too, and it is most of the time that
- * loading takes: the first one alone brings up and self-tests the kernel's RSA.
+ * The kernel checks a signature that is there, and where nothing enforces signatures takes a module
+ * that has none. The check buys nothing here, as whoever writes this initramfs chooses the kernel too,
+ * and it is most of the time that loading takes: the first one alone brings up and self-tests the
+ * kernel's RSA.
  */
 static size_t unsigned_len(const uint8_t *data, size_t len)
 {

@@ -8,20 +8,21 @@
  *
  *     /init  /dev/console  /proc  /sys  /lib/modules/load  /lib/modules/NAME.ko ...
  *
- * Which modules. Take those of this list that the kernel has as modules (a built-in one is left out,
- * one that the kernel lacks as well), each behind what its `depends=` and `softdep=pre:` name,
- * decompressed, in this order:
+ * Which modules. Those of this list that the kernel has as modules (one that is built in is left out),
+ * each behind what its `depends=` and `softdep=pre:` name, decompressed, in this order:
  *
- *     virtio virtio_ring virtio_pci virtio_mmio     6.1; all but virtio_mmio are built in on 6.12
- *     vmw_vsock_virtio_transport                    the way to the host (vsock, ..._transport_common)
- *     virtio_blk                                    the disks
- *     erofs                                         the image (libcrc32c); crc32c_intel before it, for
- * ext4 and EROFS overlay                                       the writable layer ext4 the scratch disk
- * (built in on Debian's) virtio_console                                ports, `dayfly.port=NAME` (built
- * in on 6.12) virtio_rng                                    entropy button the power button's events
- *     virtio_net virtiofs                           as soon as a machine has such devices
+ *     virtio virtio_ring virtio_pci     the bus (built in on 6.12)
+ *     vmw_vsock_virtio_transport        the way to the host
+ *     virtio_blk                        the disks
+ *     crc32c_intel                      a quicker checksum for the next two
+ *     erofs                             the image
+ *     ext4                              the scratch disk (built in on Debian's kernels)
+ *     overlay                           one on the other
+ *     virtio_console                    ports, for `dayfly.port=NAME` (built in on 6.12)
+ *     virtio_rng                        entropy
+ *     button                            the power button's events
  *
- * Without virtio_mmio devices in the machine that module may be left out: each costs boot time.
+ * and virtio_mmio, virtio_net, virtiofs once a machine has such devices. Each one costs boot time.
  */
 
 #include <stddef.h>
@@ -36,7 +37,8 @@ struct initramfs_module {
 
 /*
  * Write the initramfs with these modules, loaded in the order given, into a sealed memfd. The same
- * input makes the same bytes. The caller closes *memfd. -EINVAL for a name that is none.
+ * input makes the same bytes. Signatures appended to modules are left out. The caller closes *memfd.
+ * -EINVAL for a name that is none.
  */
 int initramfs_build(const struct initramfs_module *modules, size_t count, int *memfd,
                     struct dayfly_err *err);
