@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/devices.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "block/block.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+#include "virtio/block.h"
+#include "virtio/entropy.h"
+#include "virtio/vsock.h"
+
+int stream_open_output(const struct config_stream *stream, int *fd, struct dayfly_err *err)
+{
+    *fd = -1;
+    if (!stream->path)
+        return 0;
+    *fd = open(stream->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+    return *fd < 0 ? err_errno(err, errno, "open %s for a console's output", stream->path) : 0;
+}
+
+static void add(struct device_set *set, struct virtio_device *device,
+                void (*free_device)(struct virtio_device *))
+{
+    set->devices[set->count] = device;
+    set->free[set->count] = free_device;
+    set->count++;
+}
+
+static int add_disk(struct device_set *set, const struct config_disk *disk, struct loop *loop,
+                    const struct log *log, struct dayfly_err *err)
+{
+    const char *name = disk->path ? disk->path : disk->id ? disk->id : "disk";
+    struct block_raw_options raw = {.read_only = disk->read_only, .io = BLOCK_IO_AUTO};
+    struct virtio_block_options options = {.queues = 1};
+    struct block *block;
+    struct virtio_device *device;
+
+    raw.fd = disk->path ? open(disk->path, (disk->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC)
+                        : fcntl(disk->fd, F_DUPFD_CLOEXEC, 0);
+    if (raw.fd < 0)
+        return err_errno(err, errno, "open disk %s", name);
+    int r = block_raw_open(&block, &raw, err);
+    if (r < 0)
+        return err_wrap(err, "disk %s", name);
+    if (disk->id)
+        memcpy(options.serial, disk->id, strnlen(disk->id, sizeof(options.serial)));
+    r = virtio_block_new(&device, block, &options, loop, log, err);
+    if (r == 0)
+        add(set, device, virtio_block_free);
+    return r;
+}
+
+static int add_vsock(struct device_set *set, const struct config_vsock *vsock, struct loop *loop,
+                     const struct log *log, struct dayfly_err *err)
+{
+    struct virtio_vsock_options options = {.guest_cid = vsock->cid, .path = vsock->socket};
+    int r = virtio_vsock_new(&set->vsock, &options, loop, log, err);
+    if (r == 0)
+        add(set, set->vsock, virtio_vsock_free);
+    return r;
+}
+
+static int make_all(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
+                    const struct log *log, struct dayfly_err *err)
+{
+    int r;
+    if (config->disk_count + 3 > DEVICES_MAX)
+        return err_set(err, EINVAL, "more than %d disks", DEVICES_MAX - 3);
+    for (size_t i = 0; i < config->disk_count; i++)
+        if ((r = add_disk(set, &config->disks[i], loop, log, err)) < 0)
+            return r;
+    if (config->vsock.present && (r = add_vsock(set, &config->vsock, loop, log, err)) < 0)
+        return r;
+    if (config->entropy) {
+        struct virtio_device *device;
+        if ((r = virtio_entropy_new(&device, loop, log, err)) < 0)
+            return r;
+        add(set, device, virtio_entropy_free);
+    }
+    return 0;
+}
+
+int devices_make(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
+                 const struct log *log, struct dayfly_err *err)
+{
+    *set = (struct device_set){0};
+    int r = make_all(set, config, loop, log, err);
+    if (r < 0)
+        devices_finish(set);
+    return r;
+}
+
+void devices_finish(struct device_set *set)
+{
+    while (set->count) {
+        set->count--;
+        set->free[set->count](set->devices[set->count]);
+    }
+    *set = (struct device_set){0};
+}

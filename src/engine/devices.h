@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ENGINE_DEVICES_H
+#define ENGINE_DEVICES_H
+
+/*
+ * The virtio devices of a description, made once for whichever engine carries them: disks in the
+ * order of the description, then vsock, entropy and the consoles.
+ */
+
+#include <stdbool.h>
+
+#include "config/config.h"
+#include "dayfly/error.h"
+#include "machine/loop.h"
+#include "util/log.h"
+#include "virtio/device.h"
+
+#define DEVICES_MAX 30 /* functions of a PCI bus, less the host bridge and a reserve */
+
+struct device_set {
+    struct virtio_device *devices[DEVICES_MAX];
+    void (*free[DEVICES_MAX])(struct virtio_device *);
+    unsigned count;
+    struct virtio_device *vsock; /* one of them, or NULL */
+};
+
+/* Open what the description names and make the devices on `loop`. On failure the set is empty. */
+int devices_make(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
+                 const struct log *log, struct dayfly_err *err);
+
+/* Open the file that a stream's output goes to: *fd is -1 when it names none (output_fd counts then).
+ * The caller closes *fd. */
+int stream_open_output(const struct config_stream *stream, int *fd, struct dayfly_err *err);
+
+/* After their transports let go of them. Safe on a zeroed set and safe to call twice. */
+void devices_finish(struct device_set *set);
+
+#endif

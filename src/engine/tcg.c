@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Engine tcg: QEMU's translator as the processor, our own devices around it.
+ *
+ * Theory of operation. QEMU runs as a child with -machine microvm and a PCI Express bus. Disks, vsock
+ * and entropy are vhost-user front ends there, each at one end of a socketpair; the other end is a
+ * transport/vhost_user.c of ours on the machine's loop, around the very device that engine kvm would
+ * carry over PCI. Guest memory is a memfd that QEMU shares with them. Consoles and the serial port are
+ * QEMU's own, relayed to where the description wants them. QMP, over a socketpair too, starts, pauses
+ * and ends the guest. No socket or file has a name, so nothing is left behind, whoever dies first:
+ * QEMU gets SIGKILL with our thread, and we see its pidfd when it goes.
+ *
+ * QEMU is started stopped (-S) by create, so that everything that can be wrong with the description is
+ * found there, and the description is not needed afterwards.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arch/x86_64/tsc.h"
+#include "engine/command_line.h"
+#include "engine/devices.h"
+#include "engine/engine.h"
+#include "engine/qmp.h"
+#include "engine/relay.h"
+#include "transport/vhost_user.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+#define TCG_PROGRAM "qemu-system-x86_64"
+#define TCG_ANSWER_MS 20000 /* QEMU's own start on a busy host */
+#define TCG_STDERR_BYTES 1024
+
+struct engine {
+    struct loop *loop;
+    const struct log *log;
+    void (*ended)(void *opaque, enum engine_ending ending, const char *why);
+    void *opaque;
+
+    struct vhost_user *back_ends[DEVICES_MAX];
+    unsigned back_end_count;
+    struct relay *relays[1 + CONFIG_MAX_CONSOLES];
+    int relay_outputs[1 + CONFIG_MAX_CONSOLES]; /* opened for a path; -1: none */
+    unsigned relay_count;
+    struct qmp *qmp;
+
+    pid_t pid;
+    struct loop_source exited;   /* its pidfd */
+    struct loop_source messages; /* its stderr */
+    char stderr_text[TCG_STDERR_BYTES];
+    size_t stderr_bytes;
+
+    pthread_mutex_t lock; /* guards what follows */
+    bool running;         /* started: an ending is an event */
+    bool reaped;
+    char shutdown_reason[32]; /* QMP's; "" until the guest asked */
+};
+
+static int tcg_probe(struct dayfly_err *why)
+{
+    struct command_line line = {0};
+    command_line_add(&line, TCG_PROGRAM);
+    command_line_add(&line, "--version");
+    pid_t pid = command_line_spawn(&line, STDERR_FILENO, why);
+    command_line_finish(&line);
+    if (pid < 0)
+        return pid == -ENOENT ? err_set(why, ENOENT,
+                                        "%s is not installed: apt-get install qemu-system-x86",
+                                        TCG_PROGRAM)
+                              : (int)pid;
+    int status;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        return err_set(why, ENOEXEC, "%s does not run: try '%s --version'", TCG_PROGRAM, TCG_PROGRAM);
+    return 0;
+}
+
+/* -- what QEMU says ---------------------------------------------------------------------------------- */
+
+static void qmp_event(void *opaque, const char *name, const char *reason)
+{
+    struct engine *engine = opaque;
+    if (strcmp(name, "SHUTDOWN") != 0)
+        return;
+    pthread_mutex_lock(&engine->lock);
+    snprintf(engine->shutdown_reason, sizeof(engine->shutdown_reason), "%s", reason);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* Keeps the newest TCG_STDERR_BYTES. False at the end. */
+static bool read_messages(struct engine *engine)
+{
+    char chunk[TCG_STDERR_BYTES / 2];
+    ssize_t n = read(engine->messages.fd, chunk, sizeof(chunk));
+    if (n < 0)
+        return errno == EINTR;
+    if (n == 0)
+        return false;
+    size_t keep = MIN(engine->stderr_bytes, sizeof(engine->stderr_text) - 1 - (size_t)n);
+    memmove(engine->stderr_text, engine->stderr_text + engine->stderr_bytes - keep, keep);
+    memcpy(engine->stderr_text + keep, chunk, (size_t)n);
+    engine->stderr_bytes = keep + (size_t)n;
+    engine->stderr_text[engine->stderr_bytes] = '\0';
+    return true;
+}
+
+static void messages_ready(struct loop_source *source, uint32_t events)
+{
+    struct engine *engine = container_of(source, struct engine, messages);
+    (void)events;
+    if (!read_messages(engine))
+        loop_remove(source);
+}
+
+/* The last line that QEMU wrote to stderr; "" when it was silent. Changes the buffer. */
+static const char *last_message(struct engine *engine)
+{
+    char *text = engine->stderr_text;
+    while (engine->stderr_bytes && text[engine->stderr_bytes - 1] == '\n')
+        text[--engine->stderr_bytes] = '\0';
+    char *newline = strrchr(text, '\n');
+    return newline ? newline + 1 : text;
+}
+
+static void exited(struct loop_source *source, uint32_t events)
+{
+    struct engine *engine = container_of(source, struct engine, exited);
+    char why[256];
+    int status = 0;
+    (void)events;
+
+    if (waitpid(engine->pid, &status, WNOHANG) != engine->pid)
+        return;
+    loop_remove(source);
+    if (engine->messages.loop)
+        while (read_messages(engine))
+            ;
+    pthread_mutex_lock(&engine->lock);
+    engine->reaped = true;
+    bool running = engine->running;
+    const char *reason = engine->shutdown_reason;
+    enum engine_ending ending = ENGINE_FAILED;
+    if (strcmp(reason, "guest-shutdown") == 0) {
+        ending = ENGINE_POWERED_OFF;
+        snprintf(why, sizeof(why), "power off");
+    } else if (strcmp(reason, "guest-reset") == 0) {
+        ending = ENGINE_RESET;
+        snprintf(why, sizeof(why), "reset");
+    } else if (WIFSIGNALED(status)) {
+        snprintf(why, sizeof(why), "QEMU was ended by signal %d", WTERMSIG(status));
+    } else {
+        const char *message = last_message(engine);
+        snprintf(why, sizeof(why), "QEMU ended with status %d%s%.200s", WEXITSTATUS(status),
+                 *message ? ": " : "", message);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    if (running)
+        engine->ended(engine->opaque, ending, why);
+}
+
+/* -- its command line -------------------------------------------------------------------------------- */
+
+/* One end for QEMU, the other returned; -1 when there is none to be had. */
+static int pass_socket(struct command_line *line, int *ours)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        line->failed = true;
+        *ours = -1;
+        return -1;
+    }
+    *ours = pair[0];
+    return command_line_pass(line, pair[1]);
+}
+
+static int add_back_end(struct engine *engine, struct command_line *line, struct virtio_device *device,
+                        struct dayfly_err *err)
+{
+    static const char *const front_ends[] = {
+        [VIRTIO_ID_BLOCK] = "vhost-user-blk-pci",
+        [VIRTIO_ID_VSOCK] = "vhost-user-vsock-pci",
+        [VIRTIO_ID_ENTROPY] = "vhost-user-rng-pci",
+    };
+    unsigned i = engine->back_end_count;
+    int ours, theirs = pass_socket(line, &ours);
+    if (theirs < 0)
+        return err_set(err, EMFILE, "no socket for the %s device", device->ops->name);
+    int r = vhost_user_new(&engine->back_ends[i], device, ours, NULL, NULL, err);
+    if (r < 0)
+        return r;
+    engine->back_end_count++;
+    command_line_add(line, "-chardev");
+    command_line_addf(line, "socket,id=back-end%u,fd=%d", i, theirs);
+    command_line_add(line, "-device");
+    command_line_addf(line, "%s,chardev=back-end%u%s", front_ends[device->ops->id], i,
+                      device->ops->id == VIRTIO_ID_BLOCK ? ",num-queues=1" : "");
+    return 0;
+}
+
+/* A character device `id` of QEMU's that ends where `stream` says. */
+static int add_stream(struct engine *engine, struct command_line *line, const char *id,
+                      const struct config_stream *stream, struct dayfly_err *err)
+{
+    unsigned i = engine->relay_count;
+    struct relay_options options = {.loop = engine->loop, .input_fd = stream->input_fd};
+    int r = stream_open_output(stream, &engine->relay_outputs[i], err);
+    if (r < 0)
+        return r;
+    options.output_fd = engine->relay_outputs[i] >= 0 ? engine->relay_outputs[i] : stream->output_fd;
+    int theirs = pass_socket(line, &options.socket);
+    engine->relay_count++; /* from here on finish closes relay_outputs[i] */
+    if (theirs < 0)
+        return err_set(err, EMFILE, "no socket for console %s", id);
+    r = relay_new(&engine->relays[i], &options, err);
+    if (r < 0)
+        return r;
+    command_line_add(line, "-chardev");
+    command_line_addf(line, "socket,id=%s,fd=%d", id, theirs);
+    return 0;
+}
+
+static int add_consoles(struct engine *engine, struct command_line *line,
+                        const struct dayfly_config *config, struct dayfly_err *err)
+{
+    if (config->console_count == 0)
+        return 0;
+    command_line_add(line, "-device");
+    command_line_addf(line, "virtio-serial-pci,max_ports=%zu", config->console_count + 1);
+    for (size_t i = 0; i < config->console_count; i++) {
+        const struct config_console *console = &config->consoles[i];
+        char id[32];
+        snprintf(id, sizeof(id), "console%zu", i);
+        int r = add_stream(engine, line, id, &console->stream, err);
+        if (r < 0)
+            return r;
+        command_line_add(line, "-device");
+        command_line_addf(line, "%s,chardev=%s,name=%s", console->primary ? "virtconsole" : "virtserialport",
+                          id, console->name);
+    }
+    return 0;
+}
+
+/* "-kernel /proc/self/fd/N", opened here, so that QEMU reads the file that we looked at. */
+static int add_file(struct command_line *line, const char *option, const char *path, int fd,
+                    struct dayfly_err *err)
+{
+    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (file < 0)
+        return err_errno(err, errno, "open %s", path ? path : option + 1);
+    command_line_add(line, option);
+    command_line_addf(line, "/proc/self/fd/%d", command_line_pass(line, file));
+    return 0;
+}
+
+static int build_command_line(struct engine *engine, struct command_line *line,
+                              const struct engine_setup *setup, int *qmp_fd, struct dayfly_err *err)
+{
+    const struct dayfly_config *config = setup->config;
+    int r;
+
+    command_line_add(line, TCG_PROGRAM);
+    for (const char *const *word =
+             (const char *const[]){"-nodefaults", "-no-user-config", "-no-reboot", "-S", "-display", "none",
+                                   "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny",
+                                   "-accel", "tcg,thread=multi", "-cpu", "max", NULL};
+         *word; word++)
+        command_line_add(line, *word);
+    command_line_add(line, "-machine");
+    command_line_add(line, "microvm,acpi=on,pcie=on,auto-kernel-cmdline=off,x-option-roms=off,"
+                           "memory-backend=ram");
+    command_line_add(line, "-object");
+    command_line_addf(line, "memory-backend-memfd,id=ram,share=on,size=%llu",
+                      (unsigned long long)config->memory_bytes);
+    command_line_add(line, "-m");
+    command_line_addf(line, "%lluk", (unsigned long long)config->memory_bytes / 1024);
+    command_line_add(line, "-smp");
+    command_line_addf(line, "%u", config->cpus);
+
+    if ((r = add_file(line, "-kernel", config->boot.kernel, config->boot.kernel_fd, err)) < 0)
+        return r;
+    if ((config->boot.initrd || config->boot.initrd_fd >= 0) &&
+        (r = add_file(line, "-initrd", config->boot.initrd, config->boot.initrd_fd, err)) < 0)
+        return r;
+    /* QEMU's time stamp counter is the host's. The guest would calibrate it against a timer that is
+     * late whenever the host is busy, and then find no clock at all: tell it. */
+    command_line_add(line, "-append");
+    command_line_addf(line, "tsc_early_khz=%u tsc=reliable no_timer_check %s", tsc_measure_khz(),
+                      config->boot.command_line ? config->boot.command_line : "");
+
+    command_line_add(line, "-chardev");
+    command_line_addf(line, "socket,id=control,fd=%d", pass_socket(line, qmp_fd));
+    command_line_add(line, "-mon");
+    command_line_add(line, "chardev=control,mode=control");
+
+    if ((r = add_stream(engine, line, "serial", &config->serial.stream, err)) < 0)
+        return r;
+    command_line_add(line, "-serial");
+    command_line_add(line, "chardev:serial");
+    if ((r = add_consoles(engine, line, config, err)) < 0)
+        return r;
+    for (unsigned i = 0; i < setup->devices->count; i++)
+        if (setup->devices->devices[i]->ops->id != VIRTIO_ID_CONSOLE &&
+            (r = add_back_end(engine, line, setup->devices->devices[i], err)) < 0)
+            return r;
+    return 0;
+}
+
+/* -- life -------------------------------------------------------------------------------------------- */
+
+/* Runs in the loop's thread: QEMU is killed when the thread that started it ends, and this one lives as
+ * long as the machine. */
+struct spawn {
+    struct engine *engine;
+    struct command_line *line;
+    int stderr_fd;
+    struct dayfly_err *err;
+    int result;
+};
+
+static void spawn_in_loop(void *arg)
+{
+    struct spawn *spawn = arg;
+    struct engine *engine = spawn->engine;
+    pid_t pid = command_line_spawn(spawn->line, spawn->stderr_fd, spawn->err);
+    if (pid < 0) {
+        spawn->result = (int)pid;
+        return;
+    }
+    engine->pid = pid;
+    engine->exited = (struct loop_source){.fd = pidfd_open(pid, 0), .events = EPOLLIN, .ready = exited};
+    int r = engine->exited.fd < 0 ? -errno : loop_add(engine->loop, &engine->exited);
+    if (r == 0)
+        r = loop_add(engine->loop, &engine->messages);
+    spawn->result = r < 0 ? err_errno(spawn->err, -r, "watch QEMU") : 0;
+}
+
+static int start_qemu(struct engine *engine, const struct engine_setup *setup, struct dayfly_err *err)
+{
+    struct command_line line = {0};
+    int qmp_fd = -1, messages[2] = {-1, -1};
+    int r = build_command_line(engine, &line, setup, &qmp_fd, err);
+    if (r == 0 && pipe2(messages, O_CLOEXEC) < 0)
+        r = err_errno(err, errno, "start QEMU");
+    if (r == 0) {
+        struct spawn spawn = {
+            .engine = engine, .line = &line, .stderr_fd = messages[1], .err = err, .result = 0};
+        fcntl(messages[0], F_SETFL, O_NONBLOCK);
+        engine->messages =
+            (struct loop_source){.fd = messages[0], .events = EPOLLIN, .ready = messages_ready};
+        r = loop_call(engine->loop, spawn_in_loop, &spawn);
+        r = r < 0 ? err_errno(err, -r, "start QEMU") : spawn.result;
+    }
+    close_fd(&messages[1]);
+    command_line_finish(&line);
+    if (r < 0) {
+        close_fd(&qmp_fd);
+        return r;
+    }
+    r = qmp_new(&engine->qmp,
+                &(struct qmp_options){
+                    .fd = qmp_fd, .loop = engine->loop, .event = qmp_event, .opaque = engine},
+                err);
+    return r;
+}
+
+static void forget_sources(void *arg)
+{
+    struct engine *engine = arg;
+    loop_remove(&engine->exited);
+    loop_remove(&engine->messages);
+}
+
+static void tcg_stop(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->running = false;
+    pthread_mutex_unlock(&engine->lock);
+    loop_call(engine->loop, forget_sources, engine);
+    if (engine->pid > 0 && !engine->reaped) {
+        kill(engine->pid, SIGKILL);
+        while (waitpid(engine->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+        engine->reaped = true;
+    }
+    for (unsigned i = 0; i < engine->back_end_count; i++) {
+        vhost_user_free(engine->back_ends[i]);
+        engine->back_ends[i] = NULL;
+    }
+}
+
+static void tcg_destroy(struct engine *engine)
+{
+    if (!engine)
+        return;
+    tcg_stop(engine);
+    qmp_free(engine->qmp);
+    for (unsigned i = 0; i < engine->relay_count; i++) {
+        relay_free(engine->relays[i]);
+        close_fd(&engine->relay_outputs[i]);
+    }
+    close_fd(&engine->exited.fd);
+    close_fd(&engine->messages.fd);
+    pthread_mutex_destroy(&engine->lock);
+    free(engine);
+}
+
+static int tcg_create(struct engine **out, const struct engine_setup *setup, struct dayfly_err *err)
+{
+    struct engine *engine = calloc(1, sizeof(*engine));
+    if (!engine)
+        return err_set(err, ENOMEM, "out of memory");
+    pthread_mutex_init(&engine->lock, NULL);
+    engine->loop = setup->loop;
+    engine->log = setup->log;
+    engine->ended = setup->ended;
+    engine->opaque = setup->opaque;
+    engine->exited.fd = engine->messages.fd = -1;
+
+    int r = start_qemu(engine, setup, err);
+    if (r == 0)
+        r = qmp_execute(engine->qmp, "qmp_capabilities", TCG_ANSWER_MS, err);
+    if (r < 0) {
+        /* QEMU says what is wrong on stderr and goes; that is worth more than a closed socket. */
+        bool spoke = engine->pid > 0;
+        tcg_stop(engine);
+        while (spoke && read_messages(engine))
+            ;
+        const char *message = last_message(engine);
+        if (*message)
+            r = err_set(err, EIO, "%s", message);
+        tcg_destroy(engine);
+        return r;
+    }
+    *out = engine;
+    return 0;
+}
+
+static int tcg_start(struct engine *engine, struct dayfly_err *err)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->running = true;
+    pthread_mutex_unlock(&engine->lock);
+    return qmp_execute(engine->qmp, "cont", TCG_ANSWER_MS, err);
+}
+
+static int tcg_pause(struct engine *engine, struct dayfly_err *err)
+{
+    return qmp_execute(engine->qmp, "stop", TCG_ANSWER_MS, err);
+}
+
+static int tcg_resume(struct engine *engine, struct dayfly_err *err)
+{
+    return qmp_execute(engine->qmp, "cont", TCG_ANSWER_MS, err);
+}
+
+static int tcg_request_stop(struct engine *engine, struct dayfly_err *err)
+{
+    return qmp_execute(engine->qmp, "system_powerdown", TCG_ANSWER_MS, err);
+}
+
+static pid_t tcg_helper(const struct engine *engine)
+{
+    return engine->pid;
+}
+
+const struct engine_ops engine_tcg = {
+    .name = "tcg",
+    .id = DAYFLY_ENGINE_TCG,
+    .probe = tcg_probe,
+    .create = tcg_create,
+    .start = tcg_start,
+    .pause = tcg_pause,
+    .resume = tcg_resume,
+    .request_stop = tcg_request_stop,
+    .stop = tcg_stop,
+    .destroy = tcg_destroy,
+    .helper = tcg_helper,
+};
