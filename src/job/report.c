@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "job/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "job/job.h"
+#include "job/overhead.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+#include "util/io.h"
+
+int64_t report_overhead(pid_t helper)
+{
+    int64_t own = overhead_of_process(0);
+    int64_t other = helper ? overhead_of_process(helper) : 0;
+    return own < 0 || other < 0 ? -1 : own + other;
+}
+
+static json_t *integer_or_null(int64_t value)
+{
+    return value < 0 ? json_null() : json_integer(value);
+}
+
+static json_t *exit_json(const struct guest_result *guest)
+{
+    bool exited = guest->outcome == GUEST_EXITED;
+    bool signalled = guest->outcome == GUEST_SIGNALED;
+    int code = exited ? guest->code : signalled ? -1 : guest_result_status(guest);
+    return json_pack("{s:o, s:o, s:b}", "code", integer_or_null(code), "signal",
+                     integer_or_null(signalled ? guest->signal : -1), "timed_out", guest->timed_out);
+}
+
+json_t *report_begin(const struct report_facts *facts, const struct start_state *state,
+                     const struct guest_result *guest)
+{
+    json_t *resources =
+        json_pack("{s:I, s:I, s:o}", "cpu_ms", (json_int_t)(facts->stat.cpu_us / 1000),
+                  "guest_memory_peak_bytes", (json_int_t)facts->stat.memory_peak_bytes, "overhead_bytes",
+                  integer_or_null(facts->overhead_bytes));
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "dayfly", DAYFLY_VERSION, "engine",
+                     facts->engine, "why", facts->why, "image", facts->image, "kernel_release",
+                     facts->kernel_release, "start_state", start_state_json(state), "exit",
+                     exit_json(guest), "resources", resources);
+}
+
+static json_t *ms(uint64_t ns)
+{
+    /* Microseconds are as fine as anybody measures; more digits only look precise. */
+    return json_real((double)(ns / 1000) / 1000.0);
+}
+
+int report_end(json_t *report, const struct job_timings *t)
+{
+    json_t *timings =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "create", ms(t->create_ns), "boot", ms(t->boot_ns),
+                  "ready", ms(t->ready_ns), "command", ms(t->command_ns), "destroy", ms(t->destroy_ns),
+                  "total", ms(t->total_ns));
+    return json_object_set_new(report, "timings_ms", timings) < 0 ? -ENOMEM : 0;
+}
+
+static int write_text(int fd, const char *text, const char *path, struct dayfly_err *err)
+{
+    int r = io_write_full(fd, text, strlen(text));
+    if (r == 0)
+        r = io_write_full(fd, "\n", 1);
+    return r < 0 ? err_errno(err, -r, "write the report to %s", path) : 0;
+}
+
+int report_write(const json_t *report, const char *path, struct dayfly_err *err)
+{
+    struct stat st;
+    _cleanup_free_ char *text = json_dumps(report, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    if (!text)
+        return err_set(err, ENOMEM, "out of memory for the report");
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0)
+            return err_errno(err, errno, "open %s for the report", path);
+        return write_text(fd, text, path, err);
+    }
+
+    _cleanup_free_ char *temp = NULL;
+    if (asprintf(&temp, "%s.XXXXXX", path) < 0) {
+        temp = NULL;
+        return err_set(err, ENOMEM, "out of memory for the report");
+    }
+    _cleanup_close_ int fd = mkostemp(temp, O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, errno, "make the report %s", path);
+    fchmod(fd, 0644);
+    int r = write_text(fd, text, path, err);
+    if (r == 0 && rename(temp, path) < 0)
+        r = err_errno(err, errno, "name the report %s", path);
+    if (r < 0)
+        unlink(temp);
+    return r;
+}

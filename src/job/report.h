@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef JOB_REPORT_H
+#define JOB_REPORT_H
+
+/*
+ * The report of a job: one JSON object, written when nothing of the job is left. Begun while its machine is
+ * still there to be asked, ended with the times.
+ *
+ *   dayfly, engine, why, image, kernel_release
+ *   start_state   {digest, kernel, image, agent, machine}
+ *   timings_ms    {create, boot, ready, command, destroy, total}
+ *   exit          {code, signal, timed_out}
+ *   resources     {cpu_ms, guest_memory_peak_bytes, overhead_bytes}
+ */
+
+#include <jansson.h>
+#include <sys/types.h>
+
+#include "job/guest.h"
+#include "job/start_state.h"
+
+struct job_timings;
+
+struct report_facts {
+    const char *image, *engine, *why, *kernel_release;
+    struct proto_stat stat;
+    int64_t overhead_bytes; /* negative: not known */
+};
+
+/* NULL when memory runs out. */
+json_t *report_begin(const struct report_facts *facts, const struct start_state *state,
+                     const struct guest_result *guest);
+int report_end(json_t *report, const struct job_timings *timings);
+
+/* Beside guest memory, of this process and of `helper` (0: none). */
+int64_t report_overhead(pid_t helper);
+
+/* Write it to `path`, whole or not at all: by rename, unless path is no regular file (/dev/stdout). */
+int report_write(const json_t *report, const char *path, struct dayfly_err *err);
+
+#endif

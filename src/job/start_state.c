@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "job/start_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/initramfs.h"
+#include "util/cleanup.h"
+
+/* The digest of `parts` in canonical form. */
+static bool digest_json(const json_t *parts, char out[DIGEST_STR_BYTES])
+{
+    _cleanup_free_ char *text = json_dumps(parts, JSON_SORT_KEYS | JSON_COMPACT);
+    struct digest digest;
+    if (!text || digest_of(text, strlen(text), &digest) < 0)
+        return false;
+    digest_str(&digest, out);
+    return true;
+}
+
+json_t *start_state_json(const struct start_state *state)
+{
+    char agent[DIGEST_STR_BYTES], machine[DIGEST_STR_BYTES], whole[DIGEST_STR_BYTES];
+    struct digest digest;
+    const void *program;
+    size_t len;
+    initramfs_agent(&program, &len);
+    if (digest_of(program, len, &digest) < 0)
+        return NULL;
+    digest_str(&digest, agent);
+
+    json_t *parts = json_pack("{s:I, s:I, s:I, s:s}", "cpus", (json_int_t)state->cpus, "memory_bytes",
+                              (json_int_t)state->memory_bytes, "disk_bytes", (json_int_t)state->disk_bytes,
+                              "command_line", state->command_line);
+    bool ok = parts && digest_json(parts, machine);
+    json_decref(parts);
+    if (!ok)
+        return NULL;
+    json_t *result = json_pack("{s:s, s:s, s:s, s:s}", "kernel", state->kernel, "image", state->image,
+                               "agent", agent, "machine", machine);
+    if (!result || !digest_json(result, whole) ||
+        json_object_set_new(result, "digest", json_string(whole)) < 0) {
+        json_decref(result);
+        return NULL;
+    }
+    return result;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef JOB_START_STATE_H
+#define JOB_START_STATE_H
+
+/*
+ * What a job starts from, as digests: the same digest starts the same. The whole is the SHA-256 of the
+ * parts as one JSON object with sorted keys and no white space.
+ */
+
+#include <jansson.h>
+
+#include "image/digest.h"
+
+struct start_state {
+    const char *kernel; /* "sha256:...", of vmlinux and its modules */
+    const char *image;  /* of the root file system's bytes */
+    const char *command_line;
+    uint64_t cpus, memory_bytes, disk_bytes;
+};
+
+/* {"digest", "kernel", "image", "agent", "machine"}; NULL when memory runs out. */
+json_t *start_state_json(const struct start_state *state);
+
+#endif
