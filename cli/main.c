@@ -7,8 +7,11 @@
 
 /* In the order of `dayfly --help`. */
 #define COMMANDS(X)                                                                                    \
+    X(run)                                                                                             \
+    X(vm)                                                                                              \
     X(image)                                                                                           \
     X(kernel)                                                                                          \
+    X(doctor)                                                                                          \
     X(validate)                                                                                        \
     X(completion)                                                                                      \
     X(help)

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLI_ENGINE_OPTION_H
+#define CLI_ENGINE_OPTION_H
+
+/* The --engine option of every command that makes a machine. */
+
+#include <string.h>
+
+#include "command.h"
+#include "dayfly/vm.h"
+
+#define ENGINE_OPTION(type, member)                                                                    \
+    {"engine", 0, "auto|kvm|tcg",                                                                      \
+     "what runs the guest: our monitor on /dev/kvm, or QEMU's translator (default: auto)",             \
+     OPTION_CHOICE(type, member)}
+
+/* The words of ENGINE_OPTION; the parser has let no other through. */
+static inline enum dayfly_engine engine_option(const char *word)
+{
+    return strcmp(word, "kvm") == 0   ? DAYFLY_ENGINE_KVM
+           : strcmp(word, "tcg") == 0 ? DAYFLY_ENGINE_TCG
+                                      : DAYFLY_ENGINE_AUTO;
+}
+
+#endif

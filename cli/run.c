@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `dayfly run`: a command in a fresh sandbox. */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "engine_option.h"
+#include "job/job.h"
+#include "job/report.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+struct run_options {
+    const char *engine;
+    uint64_t cpus, memory, disk, timeout;
+    struct word_list env;
+    const char *workdir, *user, *kernel, *report;
+    bool interactive, tty, verbose, quiet;
+};
+
+static const struct run_options defaults = {
+    .engine = "auto",
+    .memory = JOB_DEFAULT_MEMORY_BYTES,
+    .disk = JOB_DEFAULT_DISK_BYTES,
+};
+
+static const struct option_row rows[] = {
+    ENGINE_OPTION(struct run_options, engine),
+    {"cpus", 0, "N", "processors of the machine (default: the host's, at most 8)",
+     OPTION_NUMBER(struct run_options, cpus, 1, 254)},
+    {"memory", 'm', "SIZE", "memory of the machine (default: 1GiB)", OPTION_SIZE(struct run_options, memory)},
+    {"disk", 0, "SIZE", "space for what the job writes (default: 10GiB; used as it is written)",
+     OPTION_SIZE(struct run_options, disk)},
+    {"timeout", 0, "DURATION", "end the command after this time, with status 124",
+     OPTION_DURATION(struct run_options, timeout)},
+    {"env", 'e', "NAME=VALUE", "set a variable of the command's environment; NAME alone takes the caller's",
+     OPTION_LIST(struct run_options, env)},
+    {"workdir", 'w', "DIR", "directory in which the command starts (default: the image's)",
+     OPTION_STRING(struct run_options, workdir)},
+    {"user", 'u', "NAME", "user, and perhaps :GROUP, that runs it (default: the image's)",
+     OPTION_STRING(struct run_options, user)},
+    {"kernel", 0, "NAME", "kernel to boot (default: see 'dayfly kernel ls')",
+     OPTION_STRING(struct run_options, kernel)},
+    {"interactive", 'i', NULL, "give the command the caller's standard input",
+     OPTION_FLAG(struct run_options, interactive)},
+    {"tty", 't', NULL, "give the command a terminal", OPTION_FLAG(struct run_options, tty)},
+    {"report", 0, "FILE", "write the job's report there, as JSON", OPTION_STRING(struct run_options, report)},
+    {"verbose", 'v', NULL, "say how the engine was chosen and how long each part took",
+     OPTION_FLAG(struct run_options, verbose)},
+    {"quiet", 'q', NULL, "say nothing unless something fails", OPTION_FLAG(struct run_options, quiet)},
+    {0},
+};
+
+static const struct example examples[] = {
+    {"dayfly run debian -- uname -r", "a command in a fresh Debian"},
+    {"dayfly run -it debian", "a shell to look around in; all it changes is gone afterwards"},
+    {"tar c . | dayfly run -i debian -- sh -c 'tar x && make test'", "a build of the current directory"},
+    {"dayfly run --timeout 10m --memory 4GiB --report job.json debian -- make -j4",
+     "with limits, and a report of what happened"},
+    {0},
+};
+
+/* -- the terminal ------------------------------------------------------------------------------------- */
+
+/* Raw mode for the caller's terminal, given back by the destructor of the scope. */
+struct raw_terminal {
+    bool active;
+    struct termios before;
+};
+
+static void raw_terminal_leave(struct raw_terminal *raw)
+{
+    if (raw->active)
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &raw->before);
+    raw->active = false;
+}
+
+static void raw_terminal_enter(struct raw_terminal *raw)
+{
+    struct termios mode;
+    if (!isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &raw->before) < 0)
+        return;
+    mode = raw->before;
+    cfmakeraw(&mode);
+    raw->active = tcsetattr(STDIN_FILENO, TCSADRAIN, &mode) == 0;
+}
+
+/* One line of progress, rewritten in place, on a terminal only. */
+struct teller {
+    const struct run_options *options;
+    struct raw_terminal raw;
+    bool on_terminal;
+    bool line_open;
+};
+
+static void close_line(struct teller *teller)
+{
+    if (teller->line_open)
+        fputs("\r\033[K", stderr);
+    teller->line_open = false;
+}
+
+static void progress(void *opaque, const char *what)
+{
+    struct teller *teller = opaque;
+    close_line(teller);
+    if (!what && teller->options->tty && !teller->raw.active)
+        raw_terminal_enter(&teller->raw); /* the machine is up: from now on keys are the command's */
+    if (!what || !teller->on_terminal || teller->options->quiet)
+        return;
+    fprintf(stderr, "dayfly: %s...", what);
+    fflush(stderr);
+    teller->line_open = true;
+}
+
+static void chosen(void *opaque, const char *engine, const char *why)
+{
+    struct teller *teller = opaque;
+    /* A person who asked for nothing must know when a job is slow, and why. */
+    bool surprising = strcmp(engine, "tcg") == 0 && strcmp(teller->options->engine, "auto") == 0;
+    if (!teller->options->verbose && (!surprising || teller->options->quiet))
+        return;
+    close_line(teller);
+    fprintf(stderr, "dayfly: engine %s (%s)\n", engine, why);
+}
+
+static void tell_times(const struct job_timings *t)
+{
+    fprintf(stderr,
+            "dayfly: created in %.0f ms, booted after %.0f ms, ready after %.0f ms; "
+            "command %.0f ms; destroyed in %.0f ms; total %.0f ms\n",
+            (double)t->create_ns / 1e6, (double)t->boot_ns / 1e6, (double)t->ready_ns / 1e6,
+            (double)t->command_ns / 1e6, (double)t->destroy_ns / 1e6, (double)t->total_ns / 1e6);
+}
+
+/* The last lines that the guest's kernel printed. */
+static void tell_console(const char *console)
+{
+    const char *start = console + strlen(console);
+    for (int lines = 0; start > console; start--)
+        if (start[-1] == '\n' && ++lines > 12)
+            break;
+    fputs("dayfly: the guest's kernel said last:\n", stderr);
+    for (const char *p = start; *p; p++)
+        if (*p == '\n' || *p == '\t' || (unsigned char)*p >= ' ')
+            fputc(*p, stderr);
+}
+
+/* -- signals ------------------------------------------------------------------------------------------ */
+
+/* Blocked before any thread exists, so that only the descriptor sees them. Returns it, or -errno. */
+static int catch_signals(struct dayfly_err *err)
+{
+    sigset_t caught;
+    sigemptyset(&caught);
+    sigaddset(&caught, SIGINT);
+    sigaddset(&caught, SIGTERM);
+    sigaddset(&caught, SIGHUP);
+    sigaddset(&caught, SIGQUIT);
+    sigaddset(&caught, SIGWINCH);
+    sigprocmask(SIG_BLOCK, &caught, NULL);
+    int fd = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? err_errno(err, errno, "watch for signals") : fd;
+}
+
+/* -- the command ---------------------------------------------------------------------------------------- */
+
+/* NAME=VALUE as given; NAME takes the caller's value, and is left out when there is none. The strings
+ * are in `made`, for the caller to free. */
+static const char **environment(const struct word_list *words, bool tty, char ***made)
+{
+    const char **env = calloc(words->count + 2, sizeof(*env));
+    char **strings = calloc(words->count + 2, sizeof(*strings));
+    size_t n = 0, m = 0;
+    *made = strings;
+    if (!env || !strings) {
+        free(env);
+        return NULL;
+    }
+    const char *term = getenv("TERM");
+    if (tty && term && asprintf(&strings[m], "TERM=%s", term) >= 0)
+        env[n++] = strings[m++];
+    for (size_t i = 0; i < words->count; i++) {
+        const char *word = words->words[i], *value;
+        if (strchr(word, '='))
+            env[n++] = word;
+        else if ((value = getenv(word)) && asprintf(&strings[m], "%s=%s", word, value) >= 0)
+            env[n++] = strings[m++];
+    }
+    return env;
+}
+
+static void free_strings(char ***strings)
+{
+    for (char **s = *strings; s && *s; s++)
+        free(*s);
+    free(*strings);
+}
+
+static int finish(const struct call *call, const struct run_options *options, struct job_result *result,
+                  struct dayfly_err *err)
+{
+    int status = guest_result_status(&result->guest);
+    const struct guest_result *guest = &result->guest;
+    if (guest->outcome == GUEST_REFUSED)
+        fprintf(stderr, "%s: %s %s: %s\n", call->name, proto_step_name(guest->refused.step),
+                guest->refused.text, strerror((int)guest->refused.code));
+    else if (guest->timed_out)
+        fprintf(stderr, "%s: the command was ended after its %gs (--timeout)\n", call->name,
+                (double)options->timeout / 1e9);
+    else if (guest->outcome == GUEST_NONE)
+        fprintf(stderr, "%s: the command was killed and did not end\n", call->name);
+    if (options->verbose)
+        tell_times(&result->timings);
+    if (result->report) {
+        int r = report_write(result->report, options->report, err);
+        json_decref(result->report);
+        if (r < 0)
+            return command_fail(call, err);
+    }
+    return status;
+}
+
+static int run(const struct call *call)
+{
+    const struct run_options *options = call->options;
+    struct dayfly_err err = {0};
+    struct teller teller = {.options = options, .on_terminal = isatty(STDERR_FILENO)};
+    struct log log = {.write = log_to_stderr, .level = options->verbose ? LOG_WARN : LOG_ERROR};
+    struct winsize size = {.ws_row = 24, .ws_col = 80};
+
+    _cleanup_close_ int signals = catch_signals(&err);
+    if (signals < 0)
+        return command_fail(call, &err);
+    ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
+    _cleanup_(free_strings) char **strings = NULL;
+    _cleanup_free_ const char **env = environment(&options->env, options->tty, &strings);
+    if (!env) {
+        err_set(&err, ENOMEM, "out of memory");
+        return command_fail(call, &err);
+    }
+
+    const char *const *argv = call->operands + 1;
+    if (argv[0] && strcmp(argv[0], "--") == 0)
+        argv++;
+    struct job_options job = {
+        .image = call->operands[0],
+        .kernel = options->kernel,
+        .argv = argv,
+        .env = env,
+        .workdir = options->workdir,
+        .user = options->user,
+        .engine = engine_option(options->engine),
+        .cpus = (unsigned)options->cpus,
+        .memory_bytes = options->memory,
+        .disk_bytes = options->disk,
+        .timeout_ns = options->timeout,
+        .tty = options->tty,
+        .rows = size.ws_row,
+        .cols = size.ws_col,
+        .want_report = options->report != NULL,
+        .in_fd = options->interactive || options->tty ? STDIN_FILENO : -1,
+        .out_fd = STDOUT_FILENO,
+        .err_fd = STDERR_FILENO,
+        .signal_fd = signals,
+        .tty_fd = options->tty ? STDIN_FILENO : -1,
+        .progress = progress,
+        .chosen = chosen,
+        .opaque = &teller,
+        .log = &log,
+    };
+    struct job_result result;
+    int r = job_run(&job, &result, &err);
+    raw_terminal_leave(&teller.raw);
+    if (r == 0)
+        return finish(call, options, &result, &err);
+    if (r == -EINTR)
+        return EXIT_SIGNAL + result.interrupted;
+    int status = command_fail(call, &err);
+    if (result.console) {
+        tell_console(result.console);
+        free(result.console);
+    }
+    return status;
+}
+
+const struct command run_command = {
+    .name = "run",
+    .summary = "run a command in a fresh sandbox",
+    .description =
+        "Makes a virtual machine that did not exist a moment before, starts it from IMAGE, runs CMD in it "
+        "and lets nothing of it stay. Without CMD the image's own command runs. Standard output and error "
+        "are the command's; what dayfly has to say goes to standard error.\n\n"
+        "What the job writes goes to a layer of its own above the image, on a file without a name: the next "
+        "job starts from exactly the same state.\n\n"
+        "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second one, "
+        "or ten seconds, ends it. While the machine still starts, a signal ends the run at once.\n\n"
+        "Exit status: the command's own; 124 when --timeout ended it; 125 when dayfly itself failed; 126 "
+        "when the command cannot be executed; 127 when it is not there; 128+N when signal N ended it.",
+    .operands = "IMAGE [--] [CMD [ARG...]]",
+    .min_operands = 1,
+    .max_operands = OPERANDS_ANY,
+    .stop_after = 1,
+    .rows = rows,
+    .options_size = sizeof(struct run_options),
+    .defaults = &defaults,
+    .examples = examples,
+    .run = run,
+};
