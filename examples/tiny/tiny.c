@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The smallest machine on libdayfly: boot a kernel and an initramfs, with the serial port on the
+ * terminal, until the guest switches itself off.
+ *
+ *     cc tiny.c $(pkg-config --cflags --libs dayfly) -o tiny
+ *     ./tiny vmlinux initrd.cpio "console=ttyS0"
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <dayfly/config.h>
+#include <dayfly/vm.h>
+
+/* Called from a thread of the machine's, for every change of state. */
+static void changed(void *opaque, const struct dayfly_vm_event *event)
+{
+    (void)opaque;
+    if (event->state == DAYFLY_VM_STOPPED || event->state == DAYFLY_VM_FAILED)
+        fprintf(stderr, "tiny: the machine ended: %s\n", event->message);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3) {
+        fprintf(stderr, "usage: tiny KERNEL INITRD [COMMAND LINE]\n");
+        return 2;
+    }
+
+    /* 1. Describe. Options structs start from their INIT macro; a setter copies what it is given. */
+    struct dayfly_config *config;
+    struct dayfly_linux boot = DAYFLY_LINUX_INIT;
+    struct dayfly_serial serial = DAYFLY_SERIAL_INIT;
+    if (dayfly_config_new(&config) < 0)
+        return 1;
+    boot.kernel = argv[1];
+    boot.initrd = argv[2];
+    boot.command_line = argc > 3 ? argv[3] : "console=ttyS0 panic=-1";
+    serial.output_fd = STDOUT_FILENO; /* borrowed until the machine is freed */
+    serial.input_fd = STDIN_FILENO;
+    if (dayfly_config_set_cpus(config, 1) < 0 || dayfly_config_set_memory(config, 256u << 20) < 0 ||
+        dayfly_config_set_linux(config, &boot) < 0 || dayfly_config_set_serial(config, &serial) < 0)
+        return 1;
+
+    /* 2. Make. The description is validated here; err names the first fault and what to do about it. */
+    struct dayfly_vm *vm = NULL;
+    struct dayfly_vm_options options = DAYFLY_VM_OPTIONS_INIT;
+    struct dayfly_err err;
+    const char *engine = getenv("TINY_ENGINE");
+    options.event = changed;
+    if (engine)
+        options.engine = engine[0] == 'k' ? DAYFLY_ENGINE_KVM : DAYFLY_ENGINE_TCG;
+    int r = dayfly_vm_new(&vm, config, &options, &err);
+    dayfly_config_free(config); /* the machine does not need it any more */
+
+    /* 3. Run, in threads of the machine's own. */
+    if (r == 0)
+        r = dayfly_vm_start(vm, &err);
+    if (r < 0)
+        fprintf(stderr, "tiny: %s\n", err.msg);
+    else
+        dayfly_vm_wait(vm, -1);
+
+    /* 4. Whatever state it is in: nothing of it stays. */
+    int status = r < 0 || dayfly_vm_state(vm) == DAYFLY_VM_FAILED;
+    dayfly_vm_free(vm);
+    return status;
+}
