@@ -1,0 +1,64 @@
+#!/usr/bin/env bats
+# Jobs that do their worst: the agent still answers, the run still ends, nothing is left.
+
+load common
+
+# The report's resources are the agent's answer to a question put after the command has ended.
+agent_answered() {
+    grep -q '"guest_memory_peak_bytes": [1-9]' "$TEST_DIR/report.json"
+}
+
+@test "a full disk is the job's problem only" {
+    run job --disk 64MiB --report "$TEST_DIR/report.json" -- sh -c '
+        dd if=/dev/zero of=/fill bs=1M 2>&1; echo "status $?"; rm /fill; echo again >/fill && cat /fill'
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"No space left"* ]]
+    [[ "$output" == *again* ]]
+    agent_answered
+}
+
+@test "a disk left full still answers" {
+    run job --disk 64MiB --report "$TEST_DIR/report.json" -- sh -c 'dd if=/dev/zero of=/fill bs=1M 2>/dev/null; exit 9'
+    [ "$status" -eq 9 ]
+    agent_answered
+    nothing_left
+}
+
+@test "eating all memory kills the job, not the machine" {
+    run job --memory 256MiB --report "$TEST_DIR/report.json" -- sh -c '
+        awk "BEGIN { s = \"x\"; while (1) s = s s }"; echo "awk: $?"; exit 3'
+    [ "$status" -eq 3 ] || [ "$status" -eq 137 ]
+    agent_answered
+    nothing_left
+}
+
+@test "a fork bomb is bounded, and the run ends" {
+    run job --report "$TEST_DIR/report.json" --timeout 60s -- sh -c '
+        bomb() { bomb | bomb & }
+        bomb 2>/dev/null
+        sleep 2
+        exit 5'
+    [ "$status" -eq 5 ] || [ "$status" -eq 2 ]
+    agent_answered
+    nothing_left
+}
+
+@test "killing every process it can leaves the agent" {
+    run job --report "$TEST_DIR/report.json" -- sh -c 'kill -9 -1; kill -9 1; echo survived; exit 6'
+    [ "$status" -eq 6 ]
+    [[ "$output" == *survived* ]]
+    agent_answered
+}
+
+@test "unmounting what it can leaves the agent" {
+    run job --report "$TEST_DIR/report.json" -- sh -c 'umount -a -l 2>/dev/null; rm -rf /dev/* 2>/dev/null; exit 8'
+    [ "$status" -eq 8 ]
+    agent_answered
+}
+
+@test "output that nobody reads does not grow, and ends with the reader" {
+    run bash -c "timeout 100 $DAYFLY run --engine $ENGINE tests -- yes | head -n 3"
+    [ "$status" -eq 0 ]
+    [ "${#lines[@]}" -eq 3 ]
+    nothing_left
+}

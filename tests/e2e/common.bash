@@ -1,0 +1,62 @@
+# What every end-to-end test starts with: load it by `load common`.
+
+setup() {
+    cd "$BATS_TEST_DIRNAME/../.."
+    DAYFLY=$PWD/build/cli/dayfly
+    ENGINE=${DAYFLY_TEST_ENGINE:?say which engine: kvm or tcg}
+    # Everything that a test starts carries this in its environment, so that what stays behind is found.
+    export DAYFLY_TEST_MARK="mark-$$-$BATS_TEST_NUMBER-$RANDOM"
+    # Longer than any test needs; a hang then fails with a message instead of stalling the run.
+    LIMIT=${DAYFLY_TEST_LIMIT:-120}
+    TEST_DIR=$(mktemp -d)
+    snapshot_host >"$TEST_DIR/host.before"
+}
+
+teardown() {
+    rm -rf "$TEST_DIR"
+}
+
+# dayfly run with the test's engine in the test's image: job [OPTION ...] -- CMD [ARG ...]
+job() {
+    local options=()
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    timeout -k 10 "$LIMIT" "$DAYFLY" run --engine "$ENGINE" "${options[@]}" tests "$@"
+}
+
+# Processes that this test started and that still run, the test's own shells left out.
+marked() {
+    local environ pid
+    for environ in /proc/[0-9]*/environ; do
+        pid=${environ#/proc/}
+        pid=${pid%/environ}
+        case $(cat "/proc/$pid/comm" 2>/dev/null) in
+        dayfly | qemu-*)
+            grep -qz "^DAYFLY_TEST_MARK=$DAYFLY_TEST_MARK\$" "$environ" 2>/dev/null && echo "$pid"
+            ;;
+        esac
+    done
+    true
+}
+
+# What a run could leave on a host: mounts, named sockets, network devices, loop devices, files.
+snapshot_host() {
+    cut -d' ' -f5 /proc/self/mountinfo | sort
+    awk '$8 ~ /dayfly/ {print $8}' /proc/net/unix | sort
+    ls /sys/class/net
+    ls /run/dayfly 2>/dev/null || true
+    find "${DAYFLY_HOME:?}" | grep -v '/templates' | sort
+}
+
+# Fails, with a list, when anything of this test is still there. A killed runner's children may take a
+# moment to be reaped: wait for the event that they end, bounded.
+nothing_left() {
+    local pid
+    for pid in $(marked); do
+        timeout 10 tail --pid="$pid" -f /dev/null || { echo "process $pid is still there"; return 1; }
+    done
+    snapshot_host >"$TEST_DIR/host.after"
+    diff "$TEST_DIR/host.before" "$TEST_DIR/host.after"
+}

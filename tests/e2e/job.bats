@@ -1,0 +1,130 @@
+#!/usr/bin/env bats
+# A job in a fresh machine: what goes in, what comes out, how it ends.
+
+load common
+
+@test "the command's output and exit status 0" {
+    run job -- echo hello
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = hello ]
+}
+
+@test "exit status 1" {
+    run job -- false
+    [ "$status" -eq 1 ]
+}
+
+@test "exit status 42" {
+    run job -- sh -c 'exit 42'
+    [ "$status" -eq 42 ]
+}
+
+@test "a command killed by a signal gives 128 + its number" {
+    run job -- sh -c 'kill -TERM $$'
+    [ "$status" -eq 143 ]
+}
+
+@test "a command that is not there gives 127, one that cannot run 126" {
+    run job -- no-such-command
+    [ "$status" -eq 127 ]
+    [[ "$output" == *no-such-command* ]]
+    run job -- /etc/marker
+    [ "$status" -eq 126 ]
+}
+
+@test "stdout and stderr stay apart" {
+    job -- sh -c 'echo out; echo err >&2' >"$TEST_DIR/out" 2>"$TEST_DIR/err"
+    [ "$(cat "$TEST_DIR/out")" = out ]
+    grep -qx err "$TEST_DIR/err"
+    ! grep -q out "$TEST_DIR/err"
+}
+
+@test "10 MiB through stdin to stdout, unchanged" {
+    head -c 10485760 /dev/urandom >"$TEST_DIR/in"
+    job -i -- cat <"$TEST_DIR/in" >"$TEST_DIR/out"
+    cmp "$TEST_DIR/in" "$TEST_DIR/out"
+}
+
+@test "without -i the command reads end of file at once" {
+    run job -- cat
+    [ "$status" -eq 0 ]
+}
+
+@test "environment, working directory and user" {
+    run job --env GREETING='hello  world' --workdir /home/builder --user builder -- \
+        sh -c 'echo "$GREETING"; pwd; id -u; id -g; echo "$HOME"; touch file && stat -c %U file'
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = "hello  world" ]
+    [ "${lines[1]}" = /home/builder ]
+    [ "${lines[2]}" = 1000 ]
+    [ "${lines[3]}" = 1000 ]
+    [ "${lines[4]}" = /home/builder ]
+    [ "${lines[5]}" = builder ]
+}
+
+@test "arguments arrive as they were given" {
+    run job -- sh -c 'for a; do echo "[$a]"; done' sh 'a b' '' '--flag' 'ü*"'
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = '[a b]' ]
+    [ "${lines[1]}" = '[]' ]
+    [ "${lines[2]}" = '[--flag]' ]
+    [ "${lines[3]}" = '[ü*"]' ]
+}
+
+@test "4 processors are seen" {
+    run job --cpus 4 -- nproc
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = 4 ]
+}
+
+@test "the memory that was asked for is seen" {
+    run job --memory 384MiB -- sh -c "awk '/MemTotal/ {print \$2}' /proc/meminfo"
+    [ "$status" -eq 0 ]
+    # The kernel keeps some of it: 384 MiB are 393216 KiB.
+    [ "${lines[0]}" -gt 300000 ]
+    [ "${lines[0]}" -lt 393217 ]
+}
+
+@test "a terminal: isatty, its size, and what is typed comes back" {
+    run script -qec "stty rows 33 cols 77; $DAYFLY run --engine $ENGINE -it tests -- sh -c 'tty; stty size'" /dev/null
+    [ "$status" -eq 0 ]
+    [[ "$output" == */dev/* ]]
+    [[ "$output" == *"33 77"* ]]
+}
+
+@test "a file written in one run is not there in the next" {
+    run job -- sh -c 'echo secret >/etc/marker; echo secret >/root/new; sync; cat /etc/marker /root/new'
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = secret ]
+    run job -- sh -c 'cat /etc/marker; ls /root/new'
+    [ "$status" -ne 0 ]
+    [ "${lines[0]}" = "from the image" ]
+}
+
+@test "two runs at once do not see each other" {
+    job -- sh -c 'echo one >/tmp/who; sleep 1; cat /tmp/who' >"$TEST_DIR/one" &
+    local first=$!
+    job -- sh -c 'echo two >/tmp/who; sleep 1; cat /tmp/who' >"$TEST_DIR/two"
+    wait "$first"
+    [ "$(cat "$TEST_DIR/one")" = one ]
+    [ "$(cat "$TEST_DIR/two")" = two ]
+    nothing_left
+}
+
+@test "the report says what happened" {
+    run job --report "$TEST_DIR/report.json" -- sh -c 'exit 7'
+    [ "$status" -eq 7 ]
+    python3 - "$TEST_DIR/report.json" "$ENGINE" <<'PY'
+import json, sys
+report = json.load(open(sys.argv[1]))
+assert report["engine"] == sys.argv[2], report["engine"]
+assert report["why"]
+assert report["exit"] == {"code": 7, "signal": None, "timed_out": False}, report["exit"]
+timings = report["timings_ms"]
+for key in ("create", "boot", "ready", "command", "destroy", "total"):
+    assert timings[key] > 0, key
+assert timings["create"] <= timings["boot"] <= timings["ready"] <= timings["total"], timings
+assert report["start_state"]["digest"].startswith("sha256:")
+assert report["resources"]["guest_memory_peak_bytes"] > 0
+PY
+}
