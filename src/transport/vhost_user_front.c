@@ -90,7 +90,7 @@ int front_vring(struct vhost_user_front *front, uint32_t request, uint32_t index
 
 int front_connect(struct vhost_user_front *front, int fd, uint64_t without)
 {
-    uint64_t protocol, queues;
+    uint64_t protocol = 0, queues = 0;
     front->fd = fd;
     front->protocol_features = 0;
     int r = front_get_u64(front, VHOST_USER_GET_FEATURES, &front->offered);
