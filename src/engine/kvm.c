@@ -3,10 +3,10 @@
  * Engine kvm: our own monitor (board/machine.h) on /dev/kvm, in this process.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 
 #include "board/machine.h"
+#include "engine/boot.h"
 #include "engine/devices.h"
 #include "engine/engine.h"
 #include "machine/probe.h"
@@ -35,12 +35,6 @@ static void machine_changed(void *opaque, const struct machine_event *event)
         engine->ended(engine->opaque, ENGINE_FAILED, "the guest crashed: triple fault");
 }
 
-static int open_file(const char *path, int fd, const char *what, struct dayfly_err *err)
-{
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    return file < 0 ? err_errno(err, errno, "%s %s", what, path ? path : "descriptor") : file;
-}
-
 static void kvm_destroy(struct engine *engine)
 {
     if (!engine)
@@ -53,26 +47,24 @@ static void kvm_destroy(struct engine *engine)
 static int build(struct engine *engine, const struct engine_setup *setup, struct dayfly_err *err)
 {
     const struct dayfly_config *config = setup->config;
-    const struct config_boot *boot = &config->boot;
     const struct config_stream *serial = &config->serial.stream;
 
     int r = stream_open_output(serial, &engine->serial_output, err);
     if (r < 0)
         return r;
-    _cleanup_close_ int kernel = open_file(boot->kernel, boot->kernel_fd, "kernel", err);
+    _cleanup_close_ int kernel = boot_open_kernel(&config->boot, err);
     if (kernel < 0)
         return kernel;
     _cleanup_close_ int initrd = -1;
-    if ((boot->initrd || boot->initrd_fd >= 0) &&
-        (initrd = open_file(boot->initrd, boot->initrd_fd, "initrd", err)) < 0)
-        return initrd;
+    if ((r = boot_open_initrd(&config->boot, &initrd, err)) < 0)
+        return r;
 
     struct machine_options options = {
         .cpus = config->cpus,
         .memory_bytes = config->memory_bytes,
         .kernel_fd = kernel,
         .initrd_fd = initrd,
-        .cmdline = boot->command_line,
+        .cmdline = config->boot.command_line,
         .serial_in = serial->input_fd,
         .serial_out = engine->serial_output >= 0 ? engine->serial_output : serial->output_fd,
         .devices = setup->devices->devices,
@@ -82,8 +74,7 @@ static int build(struct engine *engine, const struct engine_setup *setup, struct
         .event = machine_changed,
         .opaque = engine,
     };
-    r = machine_new(&engine->machine, &options, err);
-    return r < 0 && boot->kernel ? err_wrap(err, "%s", boot->kernel) : r;
+    return machine_new(&engine->machine, &options, err);
 }
 
 static int kvm_create(struct engine **out, const struct engine_setup *setup, struct dayfly_err *err)

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "arch/x86_64/tsc.h"
+#include "engine/boot.h"
 #include "engine/command_line.h"
 #include "engine/devices.h"
 #include "engine/engine.h"
@@ -249,15 +250,29 @@ static int add_consoles(struct engine *engine, struct command_line *line,
     return 0;
 }
 
-/* "-kernel /proc/self/fd/N", opened here, so that QEMU reads the file that we looked at. */
-static int add_file(struct command_line *line, const char *option, const char *path, int fd,
-                    struct dayfly_err *err)
+/* "-kernel /proc/self/fd/N": QEMU reads the very file that we checked. Takes file. */
+static void add_file(struct command_line *line, const char *option, int file)
 {
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (file < 0)
-        return err_errno(err, errno, "open %s", path ? path : option + 1);
     command_line_add(line, option);
     command_line_addf(line, "/proc/self/fd/%d", command_line_pass(line, file));
+}
+
+static int add_boot(struct command_line *line, const struct config_boot *boot, struct dayfly_err *err)
+{
+    int kernel = boot_open_kernel(boot, err), initrd;
+    if (kernel < 0)
+        return kernel;
+    add_file(line, "-kernel", kernel);
+    int r = boot_open_initrd(boot, &initrd, err);
+    if (r < 0)
+        return r;
+    if (initrd >= 0)
+        add_file(line, "-initrd", initrd);
+    /* QEMU's time stamp counter is the host's. The guest would calibrate it against a timer that is
+     * late whenever the host is busy, and then find no clock at all: tell it. */
+    command_line_add(line, "-append");
+    command_line_addf(line, "tsc_early_khz=%u tsc=reliable no_timer_check %s", tsc_measure_khz(),
+                      boot->command_line ? boot->command_line : "");
     return 0;
 }
 
@@ -285,16 +300,8 @@ static int build_command_line(struct engine *engine, struct command_line *line,
     command_line_add(line, "-smp");
     command_line_addf(line, "%u", config->cpus);
 
-    if ((r = add_file(line, "-kernel", config->boot.kernel, config->boot.kernel_fd, err)) < 0)
+    if ((r = add_boot(line, &config->boot, err)) < 0)
         return r;
-    if ((config->boot.initrd || config->boot.initrd_fd >= 0) &&
-        (r = add_file(line, "-initrd", config->boot.initrd, config->boot.initrd_fd, err)) < 0)
-        return r;
-    /* QEMU's time stamp counter is the host's. The guest would calibrate it against a timer that is
-     * late whenever the host is busy, and then find no clock at all: tell it. */
-    command_line_add(line, "-append");
-    command_line_addf(line, "tsc_early_khz=%u tsc=reliable no_timer_check %s", tsc_measure_khz(),
-                      config->boot.command_line ? config->boot.command_line : "");
 
     command_line_add(line, "-chardev");
     command_line_addf(line, "socket,id=control,fd=%d", pass_socket(line, qmp_fd));
