@@ -3,5 +3,6 @@
 
 const struct contract_kind *const contract_kinds[] = {
     &contract_block,      &contract_block_threads, &contract_block_read_only,
-    &contract_block_held, &contract_entropy,       NULL,
+    &contract_block_held, &contract_entropy,       &contract_vsock,
+    NULL,
 };
