@@ -33,7 +33,7 @@ start_waiting_job() {
     kill -INT "$RUNNER"
     read -r -t "$LIMIT" line <&7
     [ "$line" = "got INT" ]
-    run wait "$RUNNER"
+    status=0; wait "$RUNNER" || status=$?
     [ "$status" -eq 30 ]
     nothing_left
 }
@@ -43,7 +43,7 @@ start_waiting_job() {
     kill -TERM "$RUNNER"
     read -r -t "$LIMIT" line <&7
     [ "$line" = "got TERM" ]
-    run wait "$RUNNER"
+    status=0; wait "$RUNNER" || status=$?
     [ "$status" -eq 31 ]
     nothing_left
 }
@@ -54,7 +54,7 @@ start_waiting_job() {
     # As soon as the program has made its signals its own; before that the shell's default would do.
     until grep -q '^SigBlk:.*[4-7c-f]...$' "/proc/$runner/status"; do :; done
     kill -TERM "$runner"
-    run wait "$runner"
+    status=0; wait "$runner" || status=$?
     [ "$status" -eq 143 ]
     nothing_left
 }
@@ -63,7 +63,7 @@ start_waiting_job() {
     start_waiting_job
     [ -n "$(marked)" ]
     kill -KILL "$RUNNER"
-    run wait "$RUNNER"
+    status=0; wait "$RUNNER" || status=$?
     [ "$status" -eq 137 ]
     nothing_left
 }
