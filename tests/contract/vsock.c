@@ -333,6 +333,27 @@ static void lengths_that_lie(struct contract_env *env)
     }
 }
 
+/* What waits behind a packet that breaks a rule is not looked at, and holds nobody up. */
+static void packets_behind_a_violation(struct contract_env *env)
+{
+    start(env, 8);
+    struct header h = header(PORT + 1, GUEST_PORT, REQUEST);
+    h.len = htole32(5);
+    uint64_t gpa = made_of(env)->tx_gpa;
+    memcpy(contract_hva(env, gpa, HEADER_BYTES), &h, HEADER_BYTES);
+    const struct driver_buf buf = {gpa, HEADER_BYTES, false};
+    for (int i = 0; i < 3; i++)
+        assert_true(driver_add(&env->rings[TX], &buf, 1) >= 0);
+    driver_publish(&env->rings[TX]);
+    env->ops->kick(env->bus, TX);
+    assert_true(env->ops->wait_needs_reset(env->bus, CONTRACT_TIMEOUT_MS));
+    contract_settle(env);
+    assert_int_equal(driver_used_idx(&env->rings[TX]), 1);
+    env->ops->reset(env->bus);
+    start(env, 8);
+    contract_assert_serves(env);
+}
+
 /* Everything the guest may send while the host does not read; then the host reads it all. */
 static void a_slow_host_loses_nothing(struct contract_env *env)
 {
@@ -602,6 +623,7 @@ static const struct contract_case cases[] = {
     {"nobody listens", nobody_listens},
     {"strange packets", strange_packets},
     {"lengths that lie", lengths_that_lie},
+    {"packets behind a violation", packets_behind_a_violation},
     {"a slow host loses nothing", a_slow_host_loses_nothing},
     {"a guest beyond its credit is reset", a_guest_beyond_its_credit_is_reset},
     {"the guest's credit is kept", the_guest_s_credit_is_kept},
