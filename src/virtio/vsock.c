@@ -254,22 +254,20 @@ static void drain_tx(struct vsock *vs)
         packet(vs, &chain);
         ring_push(ring, chain.head, 0);
     }
-    if (budget == 0) {
-        vs->kicked |= 1u << VSOCK_TX;
+    if (budget == 0)
         vsock_wake(vs);
-    }
     virtio_interrupt(dev, VSOCK_TX);
 }
 
-/* Serve both queues; each may have waited for the other. */
+/* Serve both queues. Packets that waited until some RSTs were gone are for a turn of their own: a guest
+ * can make both queues feed each other. */
 static void serve(struct vsock *vs)
 {
-    bool full;
-    do {
-        drain_tx(vs);
-        full = vs->reset_count == VSOCK_RESETS_MAX;
-        vsock_fill_rx(vs);
-    } while (full && vs->reset_count < VSOCK_RESETS_MAX && !(vs->kicked & (1u << VSOCK_TX)));
+    drain_tx(vs);
+    bool full = vs->reset_count == VSOCK_RESETS_MAX;
+    vsock_fill_rx(vs);
+    if (full && vs->reset_count < VSOCK_RESETS_MAX)
+        vsock_wake(vs);
 }
 
 static void kick(struct virtio_device *dev, unsigned queue)
@@ -277,12 +275,10 @@ static void kick(struct virtio_device *dev, unsigned queue)
     struct vsock *vs = to_vsock(dev);
     if (queue == VSOCK_EVENT)
         return; /* nothing to report until machines are restored from snapshots */
-    if (loop_is_mine(dev->loop)) {
+    if (loop_is_mine(dev->loop))
         serve(vs);
-    } else {
-        vs->kicked |= 1u << queue;
+    else
         vsock_wake(vs);
-    }
 }
 
 /* -- life ---------------------------------------------------------------------------------------------
@@ -306,7 +302,6 @@ static void forget_guest(struct vsock *vs)
             list_append(&vs->doomed, &conn->node);
         }
     vs->reset_count = 0;
-    vs->kicked = 0;
 }
 
 static void end_doomed(struct vsock *vs)
@@ -360,7 +355,6 @@ static void woken(struct loop_source *source, uint32_t events)
         ;
     pthread_mutex_lock(&vs->dev.lock);
     end_doomed(vs);
-    vs->kicked = 0;
     serve(vs);
     deliver_accepts(vs);
     pthread_mutex_unlock(&vs->dev.lock);

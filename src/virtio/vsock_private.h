@@ -130,7 +130,6 @@ struct vsock {
 
     struct loop_source wake; /* an eventfd: there is work for the loop */
     struct loop_timer timer;
-    unsigned kicked; /* queues to be served by the loop, a bit each */
 
     struct list buckets[VSOCK_BUCKETS];
     struct list draining;

@@ -463,6 +463,42 @@ static void without_receive_buffers(struct contract_env *env)
     assert_int_equal(driver_used_idx(&env->rings[TX]), sent);
 }
 
+/*
+ * The used ring of each queue is the available ring of the other: what the device gives back in one is
+ * work in the other, for ever. It has to be done in turns, so that the loop's other sources get theirs.
+ */
+static void rings_that_feed_each_other(struct contract_env *env)
+{
+    enum { SIZE = 256, RING_BYTES = 4 + 8 * SIZE };
+    if (env->ops->queue_max(env->bus, TX) < SIZE)
+        return;
+    assert_int_equal(env->ops->negotiate(env->bus, VIRTIO_F_VERSION_1), 0);
+    struct header h = header(PORT + 1, GUEST_PORT, REQUEST);
+    uint64_t packet = contract_alloc(env, HEADER_BYTES), buffer = contract_alloc(env, RX_BYTES);
+    memcpy(contract_hva(env, packet, HEADER_BYTES), &h, HEADER_BYTES);
+    uint64_t desc[2] = {contract_alloc(env, 16 * SIZE), contract_alloc(env, 16 * SIZE)};
+    uint64_t ring[2] = {contract_alloc(env, RING_BYTES), contract_alloc(env, RING_BYTES)};
+    for (unsigned i = 0; i < SIZE; i++) {
+        struct driver_desc rx = {buffer, RX_BYTES, DRIVER_DESC_WRITE, 0}, tx = {packet, HEADER_BYTES, 0, 0};
+        memcpy(contract_hva(env, desc[RX] + 16 * i, 16), &rx, 16);
+        memcpy(contract_hva(env, desc[TX] + 16 * i, 16), &tx, 16);
+    }
+    /* As many packets as the device owes answers at most. */
+    *(uint16_t *)contract_hva(env, ring[TX] + 2, 2) = 64;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct ring_setup setup = {
+            .size = SIZE, .desc_gpa = desc[i], .avail_gpa = ring[i], .used_gpa = ring[!i]};
+        assert_int_equal(env->ops->setup_queue(env->bus, i, &setup), 0);
+    }
+    env->ops->driver_ok(env->bus);
+    env->ops->kick(env->bus, TX);
+    contract_settle(env);
+    env->ops->reset(env->bus);
+    contract_settle(env);
+    start(env, 8);
+    contract_assert_serves(env);
+}
+
 static void the_host_connects(struct contract_env *env)
 {
     start(env, 8);
@@ -628,6 +664,7 @@ static const struct contract_case cases[] = {
     {"a guest beyond its credit is reset", a_guest_beyond_its_credit_is_reset},
     {"the guest's credit is kept", the_guest_s_credit_is_kept},
     {"without receive buffers", without_receive_buffers},
+    {"rings that feed each other", rings_that_feed_each_other},
     {"the host connects", the_host_connects},
     {"nobody to connect to", nobody_to_connect_to},
     {"a reset delivers what was sent", a_reset_delivers_what_was_sent},
