@@ -261,8 +261,8 @@ void probe_kvm(const char *path, struct probe_result *out)
     } else if (p.step != DONE) {
         out->answer = PROBE_UNUSABLE;
         snprintf(out->reason, sizeof(out->reason),
-                 "%s cannot run ordinary kernels: it fails at %s (%s)", path ? path : KVM_PATH,
-                 steps[p.step], p.why);
+                 "%s cannot run ordinary kernels: it fails at %s", path ? path : KVM_PATH, steps[p.step]);
+        snprintf(out->detail, sizeof(out->detail), "%s", p.why);
     }
     bus_finish(&pio);
     bus_finish(&mmio);

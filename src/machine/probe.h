@@ -20,6 +20,7 @@ enum probe_answer {
 struct probe_result {
     enum probe_answer answer;
     char reason[DAYFLY_ERR_MSG_BYTES]; /* for people: what failed, and what helps; "" when it works */
+    char detail[DAYFLY_ERR_MSG_BYTES]; /* for developers: what KVM said; often "" */
 };
 
 /* Takes some milliseconds, at most about two seconds; leaves nothing. path NULL: /dev/kvm. Any thread.
