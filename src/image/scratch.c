@@ -85,7 +85,8 @@ static void exec_program(const struct scratch_program *program, int log_fd, int 
     if (dup2(program->stdin_fd >= 0 ? program->stdin_fd : null, 0) >= 0 &&
         dup2(program->stdout_fd >= 0 ? program->stdout_fd : null, 1) >= 0 &&
         dup2(program->stderr_fd >= 0 ? program->stderr_fd : log_fd, 2) >= 0)
-        execvp(program->argv[0], (char *const *)program->argv);
+        execvpe(program->argv[0], (char *const *)program->argv,
+                program->env ? (char *const *)program->env : environ);
     int code = errno;
     io_write_full(error_fd, &code, sizeof(code));
     _exit(CHILD_FAILED);

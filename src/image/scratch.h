@@ -58,6 +58,7 @@ int scratch_wait(struct scratch *scratch, void *result, struct dayfly_err *err);
  * -ENOENT with the name of the Debian package when there is no such program. */
 struct scratch_program {
     const char *const *argv;
+    const char *const *env; /* its whole environment; NULL: the caller's */
     const char *package; /* what to install when argv[0] is missing */
     int stdin_fd, stdout_fd, stderr_fd;
 };

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "job/report.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "job/job.h"
+#include "job/overhead.h"
+#include "machine/memory.h"
+#include "util/testing.h"
+
+static const struct start_state start = {
+    .kernel = "sha256:k", .image = "sha256:i", .command_line = "quiet", .cpus = 2, .memory_bytes = 1 << 30};
+
+static json_t *report_of(struct guest_result result)
+{
+    const struct report_facts facts = {.image = "debian:latest",
+                                       .engine = "kvm",
+                                       .why = "asked for",
+                                       .kernel_release = "6.12",
+                                       .stat = {.cpu_us = 2500, .memory_peak_bytes = 4096},
+                                       .overhead_bytes = 5};
+    json_t *report = report_begin(&facts, &start, &result);
+    assert_non_null(report);
+    assert_int_equal(report_end(report, &(struct job_timings){.create_ns = 1500000, .total_ns = 9}), 0);
+    return report;
+}
+
+static json_t *get(const json_t *report, const char *group, const char *key)
+{
+    json_t *value = json_object_get(json_object_get(report, group), key);
+    assert_non_null(value);
+    return value;
+}
+
+static void test_an_exit_and_the_figures(void **state)
+{
+    (void)state;
+    json_t *r = report_of((struct guest_result){.outcome = GUEST_EXITED, .code = 42});
+    assert_int_equal(json_integer_value(get(r, "exit", "code")), 42);
+    assert_true(json_is_null(get(r, "exit", "signal")));
+    assert_true(json_is_false(get(r, "exit", "timed_out")));
+    assert_int_equal(json_integer_value(get(r, "resources", "cpu_ms")), 2);
+    assert_int_equal(json_integer_value(get(r, "resources", "overhead_bytes")), 5);
+    assert_true(json_real_value(get(r, "timings_ms", "create")) == 1.5);
+    json_decref(r);
+}
+
+static void test_a_signal_has_no_code(void **state)
+{
+    (void)state;
+    json_t *r = report_of((struct guest_result){.outcome = GUEST_SIGNALED, .signal = 9, .timed_out = true});
+    assert_true(json_is_null(get(r, "exit", "code")));
+    assert_int_equal(json_integer_value(get(r, "exit", "signal")), 9);
+    assert_true(json_is_true(get(r, "exit", "timed_out")));
+    json_decref(r);
+}
+
+static void expect_digest(const struct start_state *state, const char *other, bool same)
+{
+    json_t *s = start_state_json(state);
+    assert_non_null(s);
+    const char *digest = json_string_value(json_object_get(s, "digest"));
+    assert_int_equal(strncmp(digest, "sha256:", 7), 0);
+    assert_int_equal(strcmp(digest, other) == 0, same);
+    json_decref(s);
+}
+
+static void test_the_start_state_changes_with_every_part(void **state)
+{
+    (void)state;
+    json_t *s = start_state_json(&start);
+    const char *digest = json_string_value(json_object_get(s, "digest"));
+    struct start_state other = start;
+    expect_digest(&other, digest, true);
+    other.cpus++;
+    expect_digest(&other, digest, false);
+    other = start;
+    other.image = "sha256:j";
+    expect_digest(&other, digest, false);
+    other = start;
+    other.kernel = "sha256:l";
+    expect_digest(&other, digest, false);
+    other = start;
+    other.command_line = "";
+    expect_digest(&other, digest, false);
+    other = start;
+    other.disk_bytes++;
+    expect_digest(&other, digest, false);
+    json_decref(s);
+}
+
+static void test_writing_is_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/report.XXXXXX", path[64];
+    struct dayfly_err err;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/r.json", dir);
+    json_t *r = report_of((struct guest_result){.outcome = GUEST_EXITED});
+    assert_int_equal(report_write(r, path, &err), 0);
+    assert_int_equal(report_write(r, path, &err), 0); /* over the old one */
+    json_t *back = json_load_file(path, 0, NULL);
+    assert_true(json_equal(back, r));
+    json_decref(back);
+    assert_int_equal(report_write(r, "/nonexistent/r.json", &err), -ENOENT);
+    assert_non_null(strstr(err.msg, "/nonexistent/r.json"));
+    assert_int_equal(report_write(r, "/dev/null", &err), 0);
+    struct stat st;
+    assert_int_equal(stat("/dev/null", &st), 0);
+    assert_true(S_ISCHR(st.st_mode)); /* and not replaced by a file */
+    json_decref(r);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0); /* nothing else was in it */
+}
+
+static void test_overhead_leaves_guest_memory_out(void **state)
+{
+    (void)state;
+    const struct memory_layout layout = {.gpa = 0, .size_bytes = 32 << 20};
+    struct memory mem;
+    int64_t before = overhead_of_process(0);
+    assert_true(before > 0);
+    assert_int_equal(memory_create(&mem, &layout, 1, NULL), 0);
+    memset(mem.regions[0].hva, 1, layout.size_bytes);
+    assert_true(overhead_of_process(0) - before < 4 << 20);
+    memory_finish(&mem);
+    assert_true(overhead_of_process(0x7fffffff) < 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_exit_and_the_figures),
+        cmocka_unit_test(test_a_signal_has_no_code),
+        cmocka_unit_test(test_the_start_state_changes_with_every_part),
+        cmocka_unit_test(test_writing_is_whole_or_not_at_all),
+        cmocka_unit_test(test_overhead_leaves_guest_memory_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
