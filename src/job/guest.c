@@ -511,9 +511,15 @@ static int until(uint64_t deadline_ns)
     return (int)MIN(ms, (uint64_t)INT_MAX);
 }
 
+static bool past(uint64_t deadline_ns)
+{
+    return deadline_ns && clock_ns() >= deadline_ns;
+}
+
 /*
- * Wait for something to happen and serve it. 0; -ETIMEDOUT at the deadline, when nothing else happened;
- * -ECANCELED; or the reason why the guest is lost.
+ * Wait for something to happen and serve it. 0; -ETIMEDOUT from the deadline on, whether something
+ * happened or not: a guest that never stops talking must not keep it off; -ECANCELED; or the reason why
+ * the guest is lost.
  */
 static int turn(struct guest *g, struct turn *t)
 {
@@ -532,7 +538,7 @@ static int turn(struct guest *g, struct turn *t)
     if (n < 0)
         return lose(g, errno, "waiting for the guest");
     if (n == 0)
-        return t->deadline_ns && clock_ns() >= t->deadline_ns ? -ETIMEDOUT : 0;
+        return past(t->deadline_ns) ? -ETIMEDOUT : 0;
     if (g->polls[AT_CANCEL].revents)
         return -ECANCELED;
     t->signalled = g->polls[AT_SIGNAL].revents & POLLIN;
@@ -542,9 +548,10 @@ static int turn(struct guest *g, struct turn *t)
         ssize_t got = proto_link_fill(&g->link);
         if (got == 0 || (got < 0 && got != -EAGAIN))
             return lose(g, ECONNRESET, "the guest has gone");
-        return take_frames(g);
+        if ((r = take_frames(g)) < 0)
+            return r;
     }
-    return 0;
+    return past(t->deadline_ns) ? -ETIMEDOUT : 0;
 }
 
 /* Turn until *flag. */
@@ -554,6 +561,8 @@ static int wait_for(struct guest *g, const bool *flag, const struct guest_wait *
     struct turn t = {.deadline_ns = wait->deadline_ns, .cancel_fd = wait->cancel_fd, .signal_fd = -1};
     while (!*flag && !g->failed) {
         int r = turn(g, &t);
+        if (*flag)
+            break;
         if (r == -ETIMEDOUT && !g->lost.code)
             return err_set(err, ETIMEDOUT, "no %s from the guest in time", what);
         if (r == -ECANCELED && !g->lost.code)

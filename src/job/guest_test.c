@@ -775,6 +775,43 @@ static void test_a_guest_that_goes_is_noticed(void **state)
     assert_int_equal(lie(s.bytes, s.len, true, NULL), 0);
 }
 
+/* A guest that talks and talks: its answer stands behind more than is read in one turn, and the deadline
+ * is over by then. */
+static void test_deadlines_hold_whatever_the_guest_says(void **state)
+{
+    (void)state;
+    static struct script s;
+    static const uint8_t ready[24], figures[72];
+    struct proto_hello hello = {.version = PROTO_VERSION};
+    struct proto_ready ready_msg;
+    struct proto_stat stat;
+    struct dayfly_err err = {0};
+    struct guest_wait wait = soon();
+    uint8_t payload[256];
+    int fds[2], room = 1 << 20;
+    struct guest *g;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+    assert_int_equal(guest_new(fds[0], &g, &err), 0);
+    s.len = 0;
+    put(&s, PROTO_HELLO, 0, 0, payload, (uint32_t)proto_hello_encode(&hello, payload, sizeof(payload)));
+    assert_int_equal(io_write_full(fds[1], s.bytes, s.len), 0);
+    assert_int_equal(guest_wait_hello(g, &wait, &hello, &err), 0);
+    s.len = 0;
+    put(&s, PROTO_READY, 0, 0, ready, sizeof(ready));
+    assert_int_equal(io_write_full(fds[1], s.bytes, s.len), 0);
+    assert_int_equal(guest_setup(g, &SETUP, &wait, &ready_msg, &err), 0);
+
+    for (s.len = 0; s.len < PROTO_LINK_BYTES + 4096;)
+        put(&s, PROTO_SYNCED, 0, 0, "", 0);
+    put(&s, PROTO_STAT_REPLY, 0, 0, figures, sizeof(figures));
+    assert_int_equal(send(fds[1], s.bytes, s.len, MSG_DONTWAIT), s.len);
+    wait.deadline_ns = 1;
+    assert_int_equal(guest_stat(g, &wait, &stat, &err), -ETIMEDOUT);
+    guest_free(g);
+    close(fds[1]);
+}
+
 /* The agent, too, gives up a host that breaks the rules. */
 static void test_agent_gives_up_a_broken_host(void **state)
 {
@@ -832,6 +869,7 @@ int main(void)
         WITH_AGENT(test_stat_sync_shutdown),
         cmocka_unit_test(test_a_guest_that_lies_is_lost),
         cmocka_unit_test(test_a_guest_that_goes_is_noticed),
+        cmocka_unit_test(test_deadlines_hold_whatever_the_guest_says),
         cmocka_unit_test(test_agent_gives_up_a_broken_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
