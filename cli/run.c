@@ -17,6 +17,7 @@
 #include "job/report.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/text.h"
 
 struct run_options {
     const char *engine;
@@ -141,17 +142,18 @@ static void tell_times(const struct job_timings *t)
             (double)t->command_ns / 1e6, (double)t->destroy_ns / 1e6, (double)t->total_ns / 1e6);
 }
 
-/* The last lines that the guest's kernel printed. */
-static void tell_console(const char *console)
+/* The last lines that the guest's kernel printed. Changes the text. */
+static void tell_console(char *console)
 {
-    const char *start = console + strlen(console);
+    char *start = console + strlen(console);
     for (int lines = 0; start > console; start--)
         if (start[-1] == '\n' && ++lines > 12)
             break;
     fputs("dayfly: the guest's kernel said last:\n", stderr);
-    for (const char *p = start; *p; p++)
-        if (*p == '\n' || *p == '\t' || (unsigned char)*p >= ' ')
-            fputc(*p, stderr);
+    for (char *rest = start, *line; (line = strtok_r(rest, "\r\n", &rest));) {
+        text_make_printable(line);
+        fprintf(stderr, "%s\n", line);
+    }
 }
 
 /* -- signals ------------------------------------------------------------------------------------------ */

@@ -35,6 +35,7 @@
 #include "transport/vhost_user.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/text.h"
 
 #define TCG_PROGRAM "qemu-system-x86_64"
 #define TCG_ANSWER_MS 20000 /* QEMU's own start on a busy host */
@@ -122,14 +123,17 @@ static void messages_ready(struct loop_source *source, uint32_t events)
         loop_remove(source);
 }
 
-/* The last line that QEMU wrote to stderr; "" when it was silent. Changes the buffer. */
+/* The last line that QEMU wrote to stderr, printable: a guest may have taken it over. "" when it was
+ * silent. Changes the buffer. */
 static const char *last_message(struct engine *engine)
 {
     char *text = engine->stderr_text;
     while (engine->stderr_bytes && text[engine->stderr_bytes - 1] == '\n')
         text[--engine->stderr_bytes] = '\0';
     char *newline = strrchr(text, '\n');
-    return newline ? newline + 1 : text;
+    char *line = newline ? newline + 1 : text;
+    text_make_printable(line);
+    return line;
 }
 
 static void exited(struct loop_source *source, uint32_t events)

@@ -34,6 +34,7 @@
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
+#include "util/text.h"
 
 #define ROOM           4096 /* less in the connection is not worth a DATA frame */
 #define GRANT_BYTES    (PROTO_WINDOW_BYTES / 4)
@@ -131,15 +132,6 @@ static void quiet_end(struct quiet *q)
 }
 
 #define QUIET_SIGPIPE __attribute__((unused)) _cleanup_(quiet_end) struct quiet _quiet = quiet_begin()
-
-/* A hostile text is going to somebody's terminal. */
-static void clean(char *text)
-{
-    for (; *text; text++) {
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = '?';
-    }
-}
 
 static int lose(struct guest *g, int code, const char *what)
 {
@@ -259,7 +251,7 @@ static int take_session(struct session *s, const struct proto_frame *f)
     if (f->type == PROTO_EXEC_FAILED) {
         if (s->started || proto_exec_failed_decode(&s->failed, f->payload, f->len) < 0)
             return -EPROTO;
-        clean(s->failed.text);
+        text_make_printable(s->failed.text);
         s->over = s->refused = true;
         return 0;
     }
@@ -295,7 +287,7 @@ static int take_machine(struct guest *g, const struct proto_frame *f)
     case PROTO_HELLO:
         if (g->hello || proto_hello_decode(&g->hello_msg, f->payload, f->len) < 0)
             return -EPROTO;
-        clean(g->hello_msg.release);
+        text_make_printable(g->hello_msg.release);
         g->hello = true;
         return 0;
     case PROTO_READY:
@@ -307,7 +299,7 @@ static int take_machine(struct guest *g, const struct proto_frame *f)
     case PROTO_FAIL:
         if (g->ready || g->failed || proto_fail_decode(&g->fail_msg, f->payload, f->len) < 0)
             return -EPROTO;
-        clean(g->fail_msg.text);
+        text_make_printable(g->fail_msg.text);
         g->failed = true;
         return 0;
     case PROTO_STAT_REPLY:

@@ -12,7 +12,7 @@
  *
  * The guest is hostile. All that it sends is checked, nothing grows with it: a session holds at most
  * 2 * PROTO_WINDOW_BYTES of its output. A guest that breaks the protocol is lost: the call, and each
- * one after it, fails with EPROTO. Texts from the guest come with control characters replaced.
+ * one after it, fails with EPROTO. Texts from the guest are made printable (util/text.h).
  *
  * SIGPIPE is blocked in the calling thread while a call runs, and one that a call caused is consumed.
  */

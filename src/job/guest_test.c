@@ -54,7 +54,7 @@ static void run_agent(int fd)
 {
     struct proto_link link;
     struct machine m = MACHINE_NONE;
-    struct proto_hello hello = {PROTO_VERSION, 1, 5, 6, "test\033[2J"};
+    struct proto_hello hello = {PROTO_VERSION, 1, 5, 6, "test\033[2J\302\2331m\377"};
     struct proto_ready ready = {7, 8, 9};
     struct proto_frame f;
     bool sync_all;
@@ -109,7 +109,7 @@ static int setup(void **state)
     if (guest_wait_hello(x->g, &wait, &hello, &err) < 0 ||
         guest_setup(x->g, &SETUP, &wait, &ready, &err) < 0)
         fail_msg("%s", err.msg);
-    assert_string_equal(hello.release, "test?[2J");
+    assert_string_equal(hello.release, "test?[2J??1m?");
     assert_int_equal(ready.setup_ns, 9);
     strcpy(x->dir, "/tmp/guest-test.XXXXXX");
     assert_non_null(mkdtemp(x->dir));
