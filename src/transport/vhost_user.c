@@ -77,7 +77,7 @@ struct vhost_user {
     struct vring rings[VIRTIO_QUEUES_MAX];
 };
 
-/* -- the device speaks: interrupts --------------------------------------------------------------- */
+/* -- the device speaks: interrupts ------------------------------------------------------------- */
 
 static void signal_fd(int fd)
 {
@@ -113,7 +113,7 @@ static const struct virtio_carrier carrier = {
     .config_changed = config_changed,
 };
 
-/* -- rings --------------------------------------------------------------------------------------- */
+/* -- rings ------------------------------------------------------------------------------------- */
 
 static bool negotiated(const struct vhost_user *vu)
 {
@@ -257,7 +257,7 @@ static void kicked(struct loop_source *source, uint32_t events)
         virtio_kick(ring->vu->dev, (unsigned)(ring - ring->vu->rings));
 }
 
-/* -- requests ------------------------------------------------------------------------------------ */
+/* -- requests ---------------------------------------------------------------------------------- */
 
 static int reply_u64(struct vhost_user *vu, uint64_t value)
 {
@@ -688,7 +688,7 @@ static int answer(struct vhost_user *vu, int result)
     return r < 0 ? err_errno(&vu->err, -r, "answer the vhost-user front end") : 0;
 }
 
-/* -- the connection ------------------------------------------------------------------------------ */
+/* -- the connection ---------------------------------------------------------------------------- */
 
 /* Let go of the front end: safe on half-built state, and safe to call twice. */
 static void hang_up(struct vhost_user *vu)

@@ -49,8 +49,7 @@ struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t host_port, uint32_
     return NULL;
 }
 
-/* -- the host's socket --------------------------------------------------------------------------------
- */
+/* -- the host's socket ------------------------------------------------------------------------- */
 
 /* Which events are of use now; -1: not even the socket's hanging up. */
 static int wanted_events(const struct vsock_conn *conn)

@@ -83,8 +83,7 @@ static void unmake(struct contract_env *env)
     free(made);
 }
 
-/* -- the guest's side ---------------------------------------------------------------------------------
- */
+/* -- the guest's side -------------------------------------------------------------------------- */
 
 static struct header header(uint32_t host_port, uint32_t guest_port, uint16_t op)
 {
@@ -196,8 +195,7 @@ static void expect_nothing(struct contract_env *env)
     assert_false(driver_used(&env->rings[RX], &head, &written));
 }
 
-/* -- the host's side ----------------------------------------------------------------------------------
- */
+/* -- the host's side --------------------------------------------------------------------------- */
 
 static void host_wait(int fd, short events)
 {
@@ -240,8 +238,7 @@ static int guest_connects(struct contract_env *env)
     return fd;
 }
 
-/* -- cases --------------------------------------------------------------------------------------------
- */
+/* -- cases ------------------------------------------------------------------------------------- */
 
 static void says_who_the_guest_is(struct contract_env *env)
 {
