@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "image/layer.h"
+#include "image/layer_impl.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -8,6 +8,7 @@
 #include <fts.h>
 #include <limits.h>
 #include <locale.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,21 +18,21 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 
-#define READ_BLOCK_BYTES (1u << 20)
-#define COPY_BYTES       (1u << 18)
-#define NAME_CUT         "%.120s" /* as much of a name as a message can bear */
+#define NODES_MAX_BYTES (256u << 20)
+#define COPY_BYTES      (1u << 18)
+#define NAME_CUT        "%.120s" /* as much of a name as a message can bear */
 
 /* libarchive converts names between UTF-8 and the thread's locale, and refuses what does not fit: in
  * the C locale that is every name that is not ASCII. Names are bytes here, so work in C.UTF-8, in which
  * UTF-8 passes unchanged (other bytes do too, marked in pax as hdrcharset=BINARY). */
-static locale_t utf8_begin(locale_t *saved)
+locale_t layer_utf8_begin(locale_t *saved)
 {
     locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     *saved = utf8 ? uselocale(utf8) : (locale_t)0;
     return utf8;
 }
 
-static void utf8_end(locale_t utf8, locale_t saved)
+void layer_utf8_end(locale_t utf8, locale_t saved)
 {
     if (utf8) {
         uselocale(saved);
@@ -39,7 +40,7 @@ static void utf8_end(locale_t utf8, locale_t saved)
     }
 }
 
-static int archive_fail(struct dayfly_err *err, struct archive *a, const char *what)
+int layer_archive_fail(struct dayfly_err *err, struct archive *a, const char *what)
 {
     int code = archive_errno(a);
     const char *text = archive_error_string(a);
@@ -71,14 +72,9 @@ bool layer_clean_name(char *name)
 
 /* ---- checking an entry, whichever way it goes ---- */
 
-struct tally {
-    struct layer_limits limits;
-    uint64_t entries, bytes;
-};
-
 /* Count an entry and bring its names into form. Returns 1 when it is to be left out (a socket, or
  * something else that a file system image cannot hold). */
-static int entry_check(struct archive_entry *entry, struct tally *tally, struct dayfly_err *err)
+int layer_entry_check(struct archive_entry *entry, struct layer_tally *tally, struct dayfly_err *err)
 {
     const char *raw = archive_entry_pathname(entry);
     if (!raw)
@@ -163,10 +159,12 @@ struct writer {
     struct archive *tar, *zstd;
     struct hasher diff;
     struct store_file *out;
-    struct tally tally;
+    struct layer_tally tally;
     const struct log *log;
     struct dayfly_err err; /* of the innermost callback */
     char *buffer;
+    void *nodes; /* tsearch tree of the directories and symbolic links that have been written */
+    size_t nodes_bytes;
 };
 
 static la_ssize_t write_compressed(struct archive *a, void *opaque, const void *data, size_t len)
@@ -206,7 +204,7 @@ static int writer_open_zstd(struct writer *w, struct dayfly_err *err)
         archive_write_set_bytes_per_block(w->zstd, 0) ||
         archive_write_open(w->zstd, w, NULL, write_compressed, NULL) ||
         archive_write_header(w->zstd, entry))
-        rc = archive_fail(err, w->zstd, "layer");
+        rc = layer_archive_fail(err, w->zstd, "layer");
     archive_entry_free(entry);
     return rc;
 }
@@ -227,16 +225,16 @@ static int writer_begin(struct writer *w, const struct layer_limits *limits, str
         archive_write_set_bytes_per_block(w->tar, 64 << 10) ||
         archive_write_set_bytes_in_last_block(w->tar, 1) ||
         archive_write_open(w->tar, w, NULL, write_plain, NULL))
-        return archive_fail(err, w->tar, "layer");
+        return layer_archive_fail(err, w->tar, "layer");
     return 0;
 }
 
 static int writer_finish(struct writer *w, struct layer_facts *facts, struct dayfly_err *err)
 {
     if (archive_write_close(w->tar) < ARCHIVE_WARN)
-        return archive_fail(err, w->tar, "layer");
+        return layer_archive_fail(err, w->tar, "layer");
     if (archive_write_close(w->zstd) < ARCHIVE_WARN)
-        return archive_fail(err, w->zstd, "layer");
+        return layer_archive_fail(err, w->zstd, "layer");
     *facts = (struct layer_facts){.entries = w->tally.entries, .bytes = w->tally.bytes};
     if (hasher_finish(&w->diff, &facts->diff_id))
         return err_set(err, EIO, "layer: sha256 failed");
@@ -251,15 +249,103 @@ static void writer_free(struct writer *w)
     if (w->zstd)
         archive_write_free(w->zstd);
     hasher_finish(&w->diff, NULL);
+    tdestroy(w->nodes, free);
     free(w->buffer);
+}
+
+/* What is known of a name: enough to know the parents of later ones. */
+struct node {
+    bool is_link; /* a symbolic link, else a directory */
+    char name[];
+};
+
+static int compare_nodes(const void *a, const void *b)
+{
+    return strcmp(((const struct node *)a)->name, ((const struct node *)b)->name);
+}
+
+/* The node of `name`, made when there is none (*is_new). NULL and *err on failure. */
+static struct node *note(struct writer *w, const char *name, size_t len, bool *is_new,
+                         struct dayfly_err *err)
+{
+    struct node *node = calloc(1, sizeof(*node) + len + 1);
+    if (node)
+        memcpy(node->name, name, len);
+    struct node **found = node ? tsearch(node, &w->nodes, compare_nodes) : NULL;
+    if (!found) {
+        free(node);
+        err_errno(err, ENOMEM, "layer");
+        return NULL;
+    }
+    *is_new = *found == node;
+    if (!*is_new)
+        free(node);
+    else
+        w->nodes_bytes += sizeof(*node) + len + 1;
+    if (w->nodes_bytes > NODES_MAX_BYTES) {
+        err_set(err, EFBIG, "refused: more than %u MiB of names", NODES_MAX_BYTES >> 20);
+        return NULL;
+    }
+    return *found;
+}
+
+/* An archive need not mention the directories that its files are in. What extraction then makes is of
+ * the moment; so they get entries here. */
+static int add_dir(struct writer *w, const char *name, size_t len, struct dayfly_err *err)
+{
+    bool is_new;
+    int rc = 0;
+    const struct node *node = note(w, name, len, &is_new, err);
+    if (!node)
+        return -(err ? err->code : EIO);
+    /* Following it would be right within the image, but no sane archive needs that. */
+    if (node->is_link)
+        return err_set(err, EINVAL, "refused: a file behind the symbolic link \"" NAME_CUT "\"",
+                       node->name);
+    if (!is_new)
+        return 0;
+    struct archive_entry *entry = archive_entry_new();
+    char *copy = strndup(name, len);
+    if (entry && copy) {
+        archive_entry_copy_pathname(entry, copy);
+        archive_entry_set_mode(entry, AE_IFDIR | 0755);
+        archive_entry_set_mtime(entry, 0, 0);
+        rc = layer_entry_check(entry, &w->tally, err);
+        if (!rc && archive_write_header(w->tar, entry) < ARCHIVE_WARN)
+            rc = layer_archive_fail(err, w->tar, copy);
+    } else {
+        rc = err_errno(err, ENOMEM, "layer");
+    }
+    archive_entry_free(entry);
+    free(copy);
+    return rc;
+}
+
+static int add_parents(struct writer *w, const char *name, struct dayfly_err *err)
+{
+    int rc = strcmp(name, ".") ? add_dir(w, ".", 1, err) : 0;
+    for (const char *slash = name; !rc && (slash = strchr(slash, '/')); slash++)
+        rc = add_dir(w, name, (size_t)(slash - name), err);
+    return rc;
 }
 
 static int writer_header(struct writer *w, struct archive_entry *entry, struct dayfly_err *err)
 {
+    const char *name = archive_entry_pathname(entry);
     entry_normalise(entry);
-    int rc = archive_write_header(w->tar, entry);
-    if (rc < ARCHIVE_WARN)
-        return archive_fail(err, w->tar, archive_entry_pathname(entry));
+    int rc = add_parents(w, name, err);
+    if (rc)
+        return rc;
+    mode_t type = archive_entry_filetype(entry);
+    if (!archive_entry_hardlink(entry) && (type == AE_IFDIR || type == AE_IFLNK)) {
+        bool is_new;
+        struct node *node = note(w, name, strlen(name), &is_new, err);
+        if (!node)
+            return -(err ? err->code : EIO);
+        node->is_link = type == AE_IFLNK;
+    }
+    if (archive_write_header(w->tar, entry) < ARCHIVE_WARN)
+        return layer_archive_fail(err, w->tar, name);
     return 0;
 }
 
@@ -271,9 +357,9 @@ static int copy_content(struct writer *w, struct archive *from, const char *name
     la_ssize_t n;
     while ((n = archive_read_data(from, w->buffer, COPY_BYTES)) > 0) {
         if (archive_write_data(w->tar, w->buffer, (size_t)n) < 0)
-            return archive_fail(err, w->tar, name);
+            return layer_archive_fail(err, w->tar, name);
     }
-    return n < 0 ? archive_fail(err, from, name) : 0;
+    return n < 0 ? layer_archive_fail(err, from, name) : 0;
 }
 
 static int copy_entries(struct writer *w, struct archive *from, struct dayfly_err *err)
@@ -284,10 +370,10 @@ static int copy_entries(struct writer *w, struct archive *from, struct dayfly_er
         if (rc == ARCHIVE_EOF)
             return 0;
         if (rc < ARCHIVE_WARN)
-            return archive_fail(err, from, "archive");
+            return layer_archive_fail(err, from, "archive");
         if (rc == ARCHIVE_WARN)
             log_line(w->log, LOG_WARN, "archive: %s", archive_error_string(from));
-        rc = entry_check(entry, &w->tally, err);
+        rc = layer_entry_check(entry, &w->tally, err);
         if (rc < 0)
             return rc;
         if (rc > 0)
@@ -300,7 +386,7 @@ static int copy_entries(struct writer *w, struct archive *from, struct dayfly_er
     }
 }
 
-static struct archive *reader_new(void)
+struct archive *layer_reader_new(void)
 {
     struct archive *a = archive_read_new();
     if (!a)
@@ -317,14 +403,14 @@ static struct archive *reader_new(void)
 int layer_write_from_archive(int fd, const struct layer_limits *limits, struct store_file *out,
                              struct layer_facts *facts, const struct log *log, struct dayfly_err *err)
 {
-    locale_t saved, utf8 = utf8_begin(&saved);
+    locale_t saved, utf8 = layer_utf8_begin(&saved);
     struct writer w;
-    struct archive *from = reader_new();
+    struct archive *from = layer_reader_new();
     int rc = writer_begin(&w, limits, out, log, err);
     if (!rc && !from)
         rc = err_errno(err, ENOMEM, "archive");
-    if (!rc && archive_read_open_fd(from, fd, READ_BLOCK_BYTES))
-        rc = archive_fail(err, from, "not a tar archive");
+    if (!rc && archive_read_open_fd(from, fd, LAYER_READ_BYTES))
+        rc = layer_archive_fail(err, from, "not a tar archive");
     if (!rc)
         rc = copy_entries(&w, from, err);
     if (!rc)
@@ -334,7 +420,7 @@ int layer_write_from_archive(int fd, const struct layer_limits *limits, struct s
     if (from)
         archive_read_free(from);
     writer_free(&w);
-    utf8_end(utf8, saved);
+    layer_utf8_end(utf8, saved);
     return rc;
 }
 
@@ -357,7 +443,7 @@ static int copy_file(struct writer *w, int fd, struct archive_entry *entry, stru
             return n ? err_errno(err, errno, "cannot read " NAME_CUT, name)
                      : err_set(err, EIO, "%.120s shrank while it was read", name);
         if (archive_write_data(w->tar, w->buffer, (size_t)n) < 0)
-            return archive_fail(err, w->tar, name);
+            return layer_archive_fail(err, w->tar, name);
         left -= (uint64_t)n;
     }
     return 0;
@@ -366,7 +452,7 @@ static int copy_file(struct writer *w, int fd, struct archive_entry *entry, stru
 /* Write what the link resolver let through. fd is of the file, or -1. */
 static int add_entry(struct writer *w, struct archive_entry *entry, int fd, struct dayfly_err *err)
 {
-    int rc = entry_check(entry, &w->tally, err);
+    int rc = layer_entry_check(entry, &w->tally, err);
     if (rc)
         return rc < 0 ? rc : 0;
     rc = writer_header(w, entry, err);
@@ -392,7 +478,7 @@ static int add_node(struct writer *w, struct archive *disk, struct archive_entry
     archive_entry_copy_sourcepath(entry, node->fts_accpath);
     int rc = 0;
     if (archive_read_disk_entry_from_file(disk, entry, fd, node->fts_statp) < ARCHIVE_WARN) {
-        rc = archive_fail(err, disk, node->fts_path);
+        rc = layer_archive_fail(err, disk, node->fts_path);
     } else {
         /* For tar the resolver hands every entry straight back, the second name of a file as a hard
          * link to the first; it defers nothing. */
@@ -447,7 +533,7 @@ static int walk(struct writer *w, const char *path, struct dayfly_err *err)
 int layer_write_from_dir(const char *path, const struct layer_limits *limits, struct store_file *out,
                          struct layer_facts *facts, const struct log *log, struct dayfly_err *err)
 {
-    locale_t saved, utf8 = utf8_begin(&saved);
+    locale_t saved, utf8 = layer_utf8_begin(&saved);
     struct writer w;
     int rc = writer_begin(&w, limits, out, log, err);
     if (!rc)
@@ -455,103 +541,6 @@ int layer_write_from_dir(const char *path, const struct layer_limits *limits, st
     if (!rc)
         rc = writer_finish(&w, facts, err);
     writer_free(&w);
-    utf8_end(utf8, saved);
-    return rc;
-}
-
-/* ---- extracting ---- */
-
-static int extract_content(struct archive *from, struct archive *disk, const char *name,
-                           struct dayfly_err *err)
-{
-    const void *data;
-    size_t len;
-    la_int64_t offset;
-    int rc;
-    while ((rc = archive_read_data_block(from, &data, &len, &offset)) == ARCHIVE_OK) {
-        if (archive_write_data_block(disk, data, len, offset) < ARCHIVE_WARN)
-            return archive_fail(err, disk, name);
-    }
-    return rc == ARCHIVE_EOF ? 0 : archive_fail(err, from, name);
-}
-
-static bool is_refusal(struct archive *disk)
-{
-    int code = archive_errno(disk);
-    return code == EPERM || code == EACCES || code == EOPNOTSUPP;
-}
-
-static int extract_entry(struct archive *from, struct archive *disk, struct archive_entry *entry,
-                         bool whole, struct layer_extracted *out, struct dayfly_err *err)
-{
-    const char *name = archive_entry_pathname(entry);
-    mode_t type = archive_entry_filetype(entry);
-    if (!whole && !archive_entry_hardlink(entry) && (type == AE_IFCHR || type == AE_IFBLK)) {
-        out->devices++;
-        return 0;
-    }
-    if (!archive_entry_hardlink(entry))
-        out->newest = MAX(out->newest, (int64_t)archive_entry_mtime(entry));
-    bool warned = false;
-    int rc = archive_write_header(disk, entry);
-    warned |= rc == ARCHIVE_WARN;
-    if (rc < ARCHIVE_WARN)
-        return archive_fail(err, disk, name);
-    if (archive_entry_size(entry) > 0) {
-        rc = extract_content(from, disk, name, err);
-        if (rc)
-            return rc;
-    }
-    rc = archive_write_finish_entry(disk);
-    warned |= rc == ARCHIVE_WARN;
-    if (rc < ARCHIVE_WARN || (warned && (whole || !is_refusal(disk))))
-        return archive_fail(err, disk, name);
-    out->attributes += warned;
-    return 0;
-}
-
-int layer_extract(int fd, const struct layer_limits *limits, bool whole, struct layer_extracted *out,
-                  struct dayfly_err *err)
-{
-    locale_t saved, utf8 = utf8_begin(&saved);
-    struct archive *from = reader_new(), *disk = archive_write_disk_new();
-    struct tally tally = {.limits = *limits};
-    int rc = 0;
-    *out = (struct layer_extracted){.newest = INT64_MIN};
-    if (!from || !disk)
-        rc = err_errno(err, ENOMEM, "layer");
-    if (!rc && lseek(fd, 0, SEEK_SET) < 0)
-        rc = err_errno(err, errno, "layer");
-    if (!rc && archive_read_open_fd(from, fd, READ_BLOCK_BYTES))
-        rc = archive_fail(err, from, "layer");
-    if (!rc && archive_write_disk_set_options(
-                   disk, ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME |
-                             ARCHIVE_EXTRACT_ACL | ARCHIVE_EXTRACT_XATTR | ARCHIVE_EXTRACT_SPARSE |
-                             ARCHIVE_EXTRACT_SECURE_NODOTDOT | ARCHIVE_EXTRACT_SECURE_SYMLINKS |
-                             ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS))
-        rc = archive_fail(err, disk, "layer");
-    while (!rc) {
-        struct archive_entry *entry;
-        int got = archive_read_next_header(from, &entry);
-        if (got == ARCHIVE_EOF)
-            break;
-        if (got < ARCHIVE_WARN) {
-            rc = archive_fail(err, from, "layer");
-            break;
-        }
-        rc = entry_check(entry, &tally, err);
-        if (rc == 0)
-            rc = extract_entry(from, disk, entry, whole, out, err);
-        else if (rc > 0)
-            rc = 0;
-    }
-    /* Directories get their times and modes here. */
-    if (!rc && archive_write_close(disk) < ARCHIVE_WARN)
-        rc = archive_fail(err, disk, "layer");
-    if (disk)
-        archive_write_free(disk);
-    if (from)
-        archive_read_free(from);
-    utf8_end(utf8, saved);
+    layer_utf8_end(utf8, saved);
     return rc;
 }

@@ -48,6 +48,7 @@ int layer_write_from_dir(const char *path, const struct layer_limits *limits, st
 
 struct layer_extracted {
     int64_t newest; /* the latest modification time, seconds */
+    bool has_root;  /* the layer has an entry for the root itself */
     /* lost: */
     uint64_t devices;    /* device nodes that may not be made here */
     uint64_t attributes; /* files whose extended attributes or ACLs could not be set */

@@ -45,20 +45,18 @@ static int extract_here(const struct root_source *source, bool whole, struct lay
     /* For archives that say nothing about the root itself. */
     if (chmod(".", 0755) < 0 || chown(".", 0, 0) < 0)
         return err_errno(err, errno, "root directory");
-    struct stat after;
     struct timespec epoch[2] = {{.tv_sec = source->epoch}, {.tv_sec = source->epoch}};
-    utimensat(AT_FDCWD, ".", epoch, 0);
     *out = (struct layer_extracted){.newest = source->epoch};
     for (size_t i = 0; !rc && i < source->layer_count; i++) {
         struct layer_extracted part;
         rc = layer_extract(source->layer_fds[i], &LAYER_LIMITS, whole, &part, err);
         out->newest = MAX(out->newest, part.newest);
+        out->has_root |= part.has_root;
         out->devices += part.devices;
         out->attributes += part.attributes;
     }
-    /* Files that were made moved the time of a root that no layer mentions to just now. */
-    stat(".", &after);
-    if (after.st_mtim.tv_nsec != 0)
+    /* Files that were made moved it to just now. */
+    if (!out->has_root)
         utimensat(AT_FDCWD, ".", epoch, 0);
     return rc;
 }
