@@ -221,8 +221,10 @@ int oci_ref_parse(const char *text, struct oci_ref *out, struct dayfly_err *err)
     size_t name_len = colon ? (size_t)(colon - text) : strlen(text);
     const char *tag = colon ? colon + 1 : "latest";
     size_t tag_len = strlen(tag);
-    bool good = name_len > 0 && name_len <= 255 && is_name(text, name_len) && tag_len > 0 &&
-                tag_len <= 128 && tag[0] != '.' && tag[0] != '-';
+    /* The name "sha256" would turn into a digest as soon as it has its tag. */
+    bool good = name_len > 0 && !(name_len == 6 && !memcmp(text, "sha256", 6)) && name_len <= 255 &&
+                is_name(text, name_len) && tag_len > 0 && tag_len <= 128 && tag[0] != '.' &&
+                tag[0] != '-';
     for (size_t i = 0; good && i < tag_len; i++)
         good = is_tag_char(tag[i]);
     if (!good)

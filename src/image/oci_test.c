@@ -53,6 +53,8 @@ static void test_references(void **state)
         {"a b", NULL},
         {"a\n", NULL},
         {"sha256:12", NULL},
+        {"sha256", NULL},
+        {"x/sha256", "x/sha256:latest"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct oci_ref ref;

@@ -198,6 +198,10 @@ int root_derive(struct store *store, const struct root_source *source, struct st
         rc = attempt(&options, &job, &extracted, err);
     }
     store_remove_tree(store->tmp_fd, name);
+    if (rc && geteuid() != 0)
+        return err_wrap(err,
+                        "cannot make the root file system; for files of other owners be root, or have "
+                        "subordinate ids (/etc/subuid, the package uidmap)");
     if (rc)
         return err_wrap(err, "cannot make the root file system");
     if (extracted.devices)
