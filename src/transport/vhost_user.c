@@ -28,12 +28,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "transport/vhost_user_wire.h"
@@ -347,6 +349,11 @@ static int check_region(struct vhost_user *vu, const struct vhost_user_mem_table
                        "memory region %u is no memfd sealed against shrinking (QEMU: use "
                        "memory-backend-memfd,share=on)",
                        index);
+    /* Huge pages come out of a pool of the host's, and can be given back to it by the front end: where
+     * it is empty an access is SIGBUS, here. */
+    struct statfs fs;
+    if (fstatfs(vu->inbox.fds[index], &fs) < 0 || fs.f_type == HUGETLBFS_MAGIC)
+        return err_set(&vu->err, EPROTO, "memory region %u is of hugetlb pages", index);
     return 0;
 }
 

@@ -12,8 +12,9 @@
  * configuration space), RESET_DEVICE, STATUS. Not offered: dirty logging, in-flight tracking, postcopy,
  * IOMMU, in-band kicks, memory slots; legacy (pre 1.0) drivers are refused.
  *
- * Guest memory must be a memfd sealed against shrinking (QEMU's memory-backend-memfd is one), at most 8
- * regions: of a file that can be cut off under the mapping no access would be safe.
+ * Guest memory must be a memfd sealed against shrinking (QEMU's memory-backend-memfd is one), not of
+ * hugetlb pages, at most 8 regions: of a file that can be cut off under the mapping, or whose pages the
+ * host may be out of, no access would be safe.
  *
  * Threads: everything runs in the device's loop. new, listen and free may be called from any thread.
  */

@@ -118,7 +118,7 @@ int vhost_user_send(int socket_fd, const struct vhost_user_message *message, con
     }
     ssize_t n;
     do
-        n = sendmsg(socket_fd, &msg, MSG_NOSIGNAL);
+        n = sendmsg(socket_fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return -errno;

@@ -135,8 +135,9 @@ int vhost_user_receive(int socket_fd, struct vhost_user_inbox *inbox, struct day
 void vhost_user_inbox_clear(struct vhost_user_inbox *inbox);
 
 /*
- * Send a message whole, or fail: -EAGAIN when a non-blocking socket has no room, which a peer brings
- * about that does not read its replies. The descriptors stay the caller's.
+ * Send a message whole, or fail: -EAGAIN when the socket has no room, which a peer brings about that
+ * does not read its replies. Never waits, whatever the socket's flags: the peer may share and change
+ * them. The descriptors stay the caller's.
  */
 int vhost_user_send(int socket_fd, const struct vhost_user_message *message, const int *fds,
                     unsigned fd_count);
