@@ -245,7 +245,7 @@ static void pump_output(struct port *port)
 
     while (budget > 0 && !blocked) {
         if (!virtio_pop(&console->dev, queue, &chain, console->iov, RING_SIZE_MAX)) {
-            if (ring_kicks_on(ring))
+            if (virtio_kicks_on(&console->dev, queue))
                 continue;
             break;
         }
@@ -291,7 +291,7 @@ static void pump_input(struct port *port)
 
     while (budget > 0 && usable(&port->in) && (port->guest_open || !multiport(console))) {
         if (!virtio_pop(&console->dev, queue, &chain, console->iov, RING_SIZE_MAX)) {
-            if (ring_kicks_on(ring))
+            if (virtio_kicks_on(&console->dev, queue))
                 continue;
             break; /* the driver kicks when it gives buffers */
         }
@@ -373,7 +373,7 @@ static void say_what_is_owed(struct console *console)
             continue;
         }
         if (!virtio_pop(&console->dev, CONTROL_RX, &chain, console->iov, RING_SIZE_MAX)) {
-            if (ring_kicks_on(ring))
+            if (virtio_kicks_on(&console->dev, CONTROL_RX))
                 continue;
             break;
         }
@@ -442,7 +442,7 @@ static void hear_control(struct console *console)
 
     while (budget > 0) {
         if (!virtio_pop(&console->dev, CONTROL_TX, &chain, console->iov, RING_SIZE_MAX)) {
-            if (ring_kicks_on(ring))
+            if (virtio_kicks_on(&console->dev, CONTROL_TX))
                 continue;
             break;
         }

@@ -78,6 +78,11 @@ bool virtio_pop(struct virtio_device *dev, unsigned queue, struct ring_chain *ch
     return rc > 0;
 }
 
+bool virtio_kicks_on(struct virtio_device *dev, unsigned queue)
+{
+    return ring_kicks_on(&dev->queues[queue].ring) && dev->active && !dev->needs_reset;
+}
+
 /* -- for transports ----------------------------------------------------------------------------------
  */
 

@@ -150,6 +150,12 @@ void virtio_violation(struct virtio_device *dev, const char *fmt, ...)
 bool virtio_pop(struct virtio_device *dev, unsigned queue, struct ring_chain *chain, struct iovec *iov,
                 unsigned max);
 
+/*
+ * Locked. After virtio_pop gave nothing: ring_kicks_on. False on a device that is not active or needs a
+ * reset, whatever its ring holds: there is nothing to pop, and a loop that looked again would not end.
+ */
+bool virtio_kicks_on(struct virtio_device *dev, unsigned queue);
+
 /* -- for transports --------------------------------------------------------------------------------- */
 
 /* Before the driver runs. carrier and opaque live as long as the device is carried. */

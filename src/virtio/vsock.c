@@ -100,13 +100,6 @@ static bool produce(struct vsock *vs, struct vsock_header *header, unsigned segm
     return false;
 }
 
-/* After a pop that gave nothing: ask for a kick. True when there is something to pop after all. A ring
- * of a device that waits for its driver's reset (or is not driven yet) may be full, and gives nothing. */
-static bool more_came(struct virtio_device *dev, unsigned queue)
-{
-    return ring_kicks_on(&dev->queues[queue].ring) && dev->active && !dev->needs_reset;
-}
-
 void vsock_fill_rx(struct vsock *vs)
 {
     struct virtio_device *dev = &vs->dev;
@@ -116,7 +109,7 @@ void vsock_fill_rx(struct vsock *vs)
 
     while ((vs->reset_count > 0 || !list_empty(&vs->ready)) && budget > 0) {
         if (!virtio_pop(dev, VSOCK_RX, &chain, vs->iov, RING_SIZE_MAX)) {
-            if (more_came(dev, VSOCK_RX))
+            if (virtio_kicks_on(dev, VSOCK_RX))
                 continue;
             break; /* the guest kicks when it has given buffers */
         }
@@ -243,7 +236,7 @@ static void drain_tx(struct vsock *vs)
 
     while (budget > 0 && vs->reset_count < VSOCK_RESETS_MAX) {
         if (!virtio_pop(dev, VSOCK_TX, &chain, vs->iov, RING_SIZE_MAX)) {
-            if (more_came(dev, VSOCK_TX))
+            if (virtio_kicks_on(dev, VSOCK_TX))
                 continue;
             break;
         }

@@ -335,6 +335,23 @@ static void strange_control_messages(struct contract_env *env)
     assert_true(env->ops->wait_needs_reset(env->bus, CONTRACT_TIMEOUT_MS));
 }
 
+/* What waits behind a message that breaks a rule is not looked at, and holds nobody up. */
+static void messages_behind_a_violation(struct contract_env *env)
+{
+    contract_start(env, 0);
+    const struct driver_buf buf = {contract_alloc(env, 4), 4, false};
+    for (int i = 0; i < 3; i++)
+        assert_true(driver_add(&env->rings[CONTROL_TX], &buf, 1) >= 0);
+    driver_publish(&env->rings[CONTROL_TX]);
+    env->ops->kick(env->bus, CONTROL_TX);
+    assert_true(env->ops->wait_needs_reset(env->bus, CONTRACT_TIMEOUT_MS));
+    contract_settle(env);
+    assert_int_equal(driver_used_idx(&env->rings[CONTROL_TX]), 1);
+    env->ops->reset(env->bus);
+    contract_start(env, 0);
+    contract_assert_serves(env);
+}
+
 static const struct contract_case cases[] = {
     {"input waits for a program", input_waits_for_a_program},
     {"input waits for buffers", input_waits_for_buffers},
@@ -345,6 +362,7 @@ static const struct contract_case cases[] = {
     {"another takes the stream", another_takes_the_stream},
     {"the terminal is resized", the_terminal_is_resized},
     {"strange control messages", strange_control_messages},
+    {"messages behind a violation", messages_behind_a_violation},
     {NULL, NULL},
 };
 
