@@ -32,8 +32,10 @@
 
 enum { CONTROL_RX = 2, CONTROL_TX = 3 };
 
-/* Chains of one queue before other sources of the loop get their turn. */
+/* Steps of one queue before other sources of the loop get their turn: a chain, or so much of one. A chain
+ * may have 4 GiB, and a file takes them all. */
 #define CHAINS_A_ROUND 64
+#define STEP_BYTES_MAX (64u * 1024)
 
 enum event {
     DEVICE_READY = 0,
@@ -205,20 +207,33 @@ static void say_open(struct port *port)
         port->owes |= OWE_OPEN;
 }
 
-/*
- * Write a chain's bytes from port->skip on. True when the chain is done with; false when the rest has
- * to wait.
- */
-static bool write_out(struct port *port, const struct ring_chain *chain)
+/* Cut the segments to at most STEP_BYTES_MAX bytes. Returns how many there are. */
+static unsigned cut_to_step(struct iovec *iov, unsigned count)
+{
+    uint64_t bytes = iov_bytes(iov, count);
+    return bytes > STEP_BYTES_MAX ? iov_drop_back(iov, count, bytes - STEP_BYTES_MAX) : count;
+}
+
+/* What becomes of a chain of output: */
+enum written {
+    WRITTEN,      /* all of it is: it goes back */
+    WRITTEN_PART, /* there is more of it, for the next step */
+    WRITTEN_FULL, /* the descriptor takes no more now */
+};
+
+/* Write a chain's bytes from port->skip on, and move that. */
+static enum written write_out(struct port *port, const struct ring_chain *chain)
 {
     struct iovec *iov = chain->iov;
     unsigned count = iov_drop_front(&iov, chain->readable, port->skip);
+    uint64_t left = iov_bytes(iov, count);
+    count = cut_to_step(iov, count);
     while (count > 0 && usable(&port->out)) {
         ssize_t n = writev(port->out.source.fd, iov, (int)MIN(count, 1024u));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
-            return false;
+            return WRITTEN_FULL;
         if (n < 0) {
             log_line(port->console->dev.log, errno == EPIPE ? LOG_DEBUG : LOG_WARN,
                      "console: output of port %s ends: %s", port->name, strerrordesc_np(errno));
@@ -231,8 +246,10 @@ static bool write_out(struct port *port, const struct ring_chain *chain)
         port->skip += (uint32_t)n;
         count = iov_drop_front(&iov, count, (uint64_t)n);
     }
+    if (left > STEP_BYTES_MAX && usable(&port->out))
+        return WRITTEN_PART;
     port->skip = 0;
-    return true;
+    return WRITTEN;
 }
 
 static void pump_output(struct port *port)
@@ -241,22 +258,22 @@ static void pump_output(struct port *port)
     unsigned queue = tx_queue(port), budget = CHAINS_A_ROUND;
     struct ring *ring = &console->dev.queues[queue].ring;
     struct ring_chain chain;
-    bool blocked = false;
+    enum written written = WRITTEN;
 
-    while (budget > 0 && !blocked) {
+    while (budget > 0 && written != WRITTEN_FULL) {
         if (!virtio_pop(&console->dev, queue, &chain, console->iov, RING_SIZE_MAX)) {
             if (virtio_kicks_on(&console->dev, queue))
                 continue;
             break;
         }
         budget--;
-        blocked = !write_out(port, &chain);
-        if (blocked)
-            ring_unpop(ring);
-        else
+        written = write_out(port, &chain);
+        if (written == WRITTEN)
             ring_push(ring, chain.head, 0);
+        else
+            ring_unpop(ring);
     }
-    watch(&port->out, blocked);
+    watch(&port->out, written == WRITTEN_FULL);
     if (budget == 0)
         defer(console, queue);
     virtio_interrupt(&console->dev, queue);
@@ -265,9 +282,10 @@ static void pump_output(struct port *port)
 /* Read into one chain. True when it was filled; false when there is nothing to be read now. */
 static bool read_in(struct port *port, const struct ring_chain *chain, uint32_t *written)
 {
+    unsigned count = cut_to_step(chain->iov, chain->writable);
     ssize_t n;
     do
-        n = readv(port->in.source.fd, chain->iov, (int)MIN(chain->writable, 1024u));
+        n = readv(port->in.source.fd, chain->iov, (int)MIN(count, 1024u));
     while (n < 0 && errno == EINTR);
     if (n > 0) {
         *written = (uint32_t)n;

@@ -270,6 +270,36 @@ static void slow_output_loses_nothing(struct contract_env *env)
     }
 }
 
+/* A chain of a megabyte is written in steps: a socket of packets shows where they end. */
+static void a_long_chain_takes_many_steps(struct contract_env *env)
+{
+    enum { PIECES = 4, PIECE_BYTES = 256 * 1024, STEP_BYTES = 64 * 1024 };
+    int pair[2];
+    introduce(env);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(virtio_console_attach(env->dev, 0, -1, pair[1]), 0);
+    struct driver_buf bufs[PIECES];
+    for (unsigned i = 0; i < PIECES; i++) {
+        bufs[i] = (struct driver_buf){contract_alloc(env, PIECE_BYTES), PIECE_BYTES, false};
+        memset(contract_hva(env, bufs[i].gpa, PIECE_BYTES), 'a' + (int)i, PIECE_BYTES);
+    }
+    contract_send(env, TX0, bufs, PIECES);
+    static uint8_t got[PIECES * PIECE_BYTES];
+    for (size_t have = 0; have < sizeof(got);) {
+        struct pollfd wait = {.fd = pair[0], .events = POLLIN};
+        assert_int_equal(poll(&wait, 1, CONTRACT_TIMEOUT_MS), 1);
+        ssize_t n = read(pair[0], got + have, sizeof(got) - have);
+        assert_in_range(n, 1, STEP_BYTES);
+        have += (size_t)n;
+    }
+    for (size_t i = 0; i < sizeof(got); i++)
+        assert_int_equal(got[i], 'a' + i / PIECE_BYTES);
+    uint16_t head;
+    uint32_t written;
+    contract_wait_used(env, TX0, &head, &written);
+    close(pair[0]);
+}
+
 static void output_without_a_reader_is_dropped(struct contract_env *env)
 {
     introduce(env);
@@ -357,6 +387,7 @@ static const struct contract_case cases[] = {
     {"input waits for buffers", input_waits_for_buffers},
     {"a driver of one port", a_driver_of_one_port},
     {"slow output loses nothing", slow_output_loses_nothing},
+    {"a long chain takes many steps", a_long_chain_takes_many_steps},
     {"output without a reader is dropped", output_without_a_reader_is_dropped},
     {"the host closes a stream", the_host_closes_a_stream},
     {"another takes the stream", another_takes_the_stream},
