@@ -7,24 +7,25 @@
  * the next byte written makes it rise again: one edge for a FIFO full of bytes.
  *
  * Writing without waiting must not change the flags of a descriptor that others hold as well (a
- * terminal is shared with the user's shell): a pipe or a terminal is opened anew through /proc/self/fd,
- * a socket is written with MSG_DONTWAIT, a regular file never makes anybody wait.
+ * terminal is shared with the user's shell): a pipe or a terminal is opened anew (and where it cannot be,
+ * is asked first and given little), a socket is written with MSG_DONTWAIT, a regular file never makes
+ * anybody wait.
  */
 #include "hw/serial.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/io.h"
 
 enum { RBR_THR = 0, IER = 1, IIR_FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7 };
 
@@ -53,6 +54,9 @@ enum { RBR_THR = 0, IER = 1, IIR_FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SC
 #define LSR_OE   0x02
 #define LSR_THRE 0x20
 #define LSR_TEMT 0x40
+
+/* FIFOs full of input before other sources of the loop get their turn: a guest empties them as we fill. */
+#define INPUT_TURNS 16
 
 #define MSR_CTS 0x10
 #define MSR_DSR 0x20
@@ -238,10 +242,21 @@ const struct bus_ops serial_bus_ops = {.read = bus_read_serial, .write = bus_wri
 /* -- the host's side, in the loop's thread ----------------------------------------------------------
  */
 
-static ssize_t write_some(int fd, const void *data, size_t len)
+static ssize_t write_some(const struct serial *s, const void *data, size_t len)
 {
-    ssize_t n = send(fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return n < 0 && errno == ENOTSOCK ? write(fd, data, len) : n;
+    ssize_t n = send(s->out_fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n >= 0 || errno != ENOTSOCK)
+        return n;
+    if (s->out_waits) {
+        /* As much as a pipe takes at once when it takes anything. */
+        struct pollfd room = {.fd = s->out_fd, .events = POLLOUT};
+        len = MIN(len, (size_t)PIPE_BUF);
+        if (poll(&room, 1, 0) == 0) {
+            errno = EAGAIN;
+            return -1;
+        }
+    }
+    return write(s->out_fd, data, len);
 }
 
 static void poll_out(struct serial *s, bool on)
@@ -253,19 +268,19 @@ static void poll_out(struct serial *s, bool on)
         loop_remove(&s->out);
 }
 
-/* True when everything is out, or nobody will ever take it. */
+/* Write out what is there now: a guest that goes on writing gets its next turn from the loop. False when
+ * the reader is slow; true when all is out, or nobody will ever take it. */
 static bool drain(struct serial *s)
 {
-    for (;;) {
+    pthread_mutex_lock(&s->lock);
+    uint64_t taken = s->taken;
+    const uint64_t end = s->put;
+    pthread_mutex_unlock(&s->lock);
+    while (taken != end) {
         /* The bytes between taken and put do not move: only we advance taken. */
-        pthread_mutex_lock(&s->lock);
-        uint64_t taken = s->taken, put = s->put;
-        pthread_mutex_unlock(&s->lock);
-        if (taken == put)
-            return true;
         size_t at = taken % SERIAL_BUFFER_BYTES;
-        size_t len = MIN(put - taken, (uint64_t)(SERIAL_BUFFER_BYTES - at));
-        ssize_t n = write_some(s->out_fd, s->buffer + at, len);
+        size_t len = MIN(end - taken, (uint64_t)(SERIAL_BUFFER_BYTES - at));
+        ssize_t n = write_some(s, s->buffer + at, len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -278,8 +293,12 @@ static bool drain(struct serial *s)
         } else {
             s->taken += (uint64_t)n;
         }
+        taken = n <= 0 ? end : s->taken;
+        if (taken == end && s->taken != s->put)
+            wake_loop(s);
         pthread_mutex_unlock(&s->lock);
     }
+    return true;
 }
 
 void serial_flush(struct serial *s)
@@ -315,7 +334,7 @@ static void pump_in(struct serial *s)
 {
     if (s->in_fd < 0 || s->in_ended)
         return;
-    for (;;) {
+    for (unsigned turns = 0; turns < INPUT_TURNS; turns++) {
         uint8_t bytes[SERIAL_FIFO_BYTES];
         pthread_mutex_lock(&s->lock);
         unsigned limit = s->fcr & FCR_ENABLE ? SERIAL_FIFO_BYTES : 1;
@@ -345,6 +364,7 @@ static void pump_in(struct serial *s)
         }
         serial_feed(s, bytes, (size_t)n);
     }
+    wake_loop(s);
 }
 
 static void out_ready(struct loop_source *source, uint32_t events)
@@ -367,19 +387,13 @@ static void woken(struct loop_source *source, uint32_t events)
     pump_in(s);
 }
 
-/* Our own description of what `fd` stands for, non-blocking if that matters. */
-static int own(int fd, int mode)
+/* What we use in place of `fd`: opened again where that matters and is possible. */
+static int own(int fd, int mode, bool *waits)
 {
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
-        char path[32];
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        int again = open(path, mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        if (again >= 0)
-            return again;
-    }
+    int again = io_open_again(fd, mode);
+    *waits = again < 0 && again != -EINVAL;
+    if (again >= 0)
+        return again;
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     return copy < 0 ? -errno : copy;
 }
@@ -391,12 +405,13 @@ int serial_init(struct serial *s, const struct serial_options *options, struct d
     s->in_fd = s->out_fd = s->wake.fd = -1;
     pthread_mutex_init(&s->lock, NULL);
     int rc = 0;
+    bool in_waits; /* input is polled for in any case */
     s->buffer = malloc(SERIAL_BUFFER_BYTES);
     if (!s->buffer)
         rc = -ENOMEM;
-    if (rc == 0 && options->out_fd >= 0 && (s->out_fd = own(options->out_fd, O_WRONLY)) < 0)
+    if (rc == 0 && options->out_fd >= 0 && (s->out_fd = own(options->out_fd, O_WRONLY, &s->out_waits)) < 0)
         rc = s->out_fd;
-    if (rc == 0 && options->in_fd >= 0 && (s->in_fd = own(options->in_fd, O_RDONLY)) < 0)
+    if (rc == 0 && options->in_fd >= 0 && (s->in_fd = own(options->in_fd, O_RDONLY, &in_waits)) < 0)
         rc = s->in_fd;
     if (rc == 0 && (s->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
         rc = -errno;

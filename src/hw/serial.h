@@ -51,6 +51,7 @@ struct serial {
     uint64_t dropped_bytes;
 
     int in_fd, out_fd; /* our own */
+    bool out_waits;    /* out_fd is shared after all, and may be blocking */
     bool in_ended, out_ended;
     bool in_polled, out_polled; /* the sources are in the loop */
     struct loop_source in, out, wake;

@@ -2,10 +2,14 @@
 #include "util/testing.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "hw/serial.h"
@@ -17,6 +21,7 @@ struct env {
     struct serial serial;
     int in[2], out[2];
     unsigned edges;
+    atomic_bool warm, quiet; /* of chatter */
 };
 
 static void raise_line(void *opaque)
@@ -242,6 +247,74 @@ static void output_to_a_file_goes_on_where_it_was(void **state)
     close(file);
 }
 
+/* Writes as fast as it can, until it is told to stop or has written much. */
+static void *chatter(void *arg)
+{
+    struct env *env = arg;
+    for (unsigned i = 0; i < 100 * SERIAL_BUFFER_BYTES && !atomic_load(&env->quiet); i++) {
+        put(env, DATA, 'x');
+        if (i == 1000)
+            atomic_store(&env->warm, true);
+    }
+    atomic_store(&env->warm, true);
+    return NULL;
+}
+
+static void a_guest_that_never_stops_holds_nobody(void **state)
+{
+    struct env *env = *state;
+    /* Slow, so that there is always more when a write is done. */
+    int file = open("/var/tmp", O_TMPFILE | O_RDWR | O_DSYNC | O_CLOEXEC, 0600);
+    int before = env->serial.out_fd;
+    if (file < 0)
+        skip();
+    pthread_t guest;
+    struct stat st;
+    env->serial.out_fd = file;
+    assert_int_equal(pthread_create(&guest, NULL, chatter, env), 0);
+    while (!atomic_load(&env->warm))
+        ;
+    serial_flush(&env->serial);
+    fstat(file, &st);
+    atomic_store(&env->quiet, true);
+    pthread_join(guest, NULL);
+    assert_true(st.st_size <= SERIAL_BUFFER_BYTES); /* one buffer, not what came in meanwhile */
+    turn(env);
+    env->serial.out_fd = before;
+    fstat(file, &st);
+    close(file);
+    assert_int_equal(env->serial.put, env->serial.taken); /* and nothing is forgotten */
+}
+
+/* Without /proc a pipe cannot be opened again. Its own process: a root directory does not come back. */
+static void output_never_waits(void **state)
+{
+    if (geteuid() != 0)
+        skip();
+    char dir[] = "/tmp/serial-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    pid_t child = fork();
+    if (child == 0) {
+        struct env env = {0};
+        alarm(20);
+        if (pipe2(env.out, O_CLOEXEC) < 0 || loop_new(&env.loop) < 0 || chroot(dir) < 0)
+            _exit(2);
+        const struct serial_options options = {.loop = env.loop, .in_fd = -1, .out_fd = env.out[1]};
+        if (serial_init(&env.serial, &options, NULL) < 0)
+            _exit(3);
+        for (unsigned i = 0; i < 3 * SERIAL_BUFFER_BYTES; i++) {
+            put(&env, DATA, 'x');
+            if (i % 4096 == 0)
+                serial_flush(&env.serial);
+        }
+        _exit(serial_dropped_bytes(&env.serial) > 0 ? 0 : 4);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    rmdir(dir);
+    assert_int_equal(status, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -256,6 +329,8 @@ int main(void)
         TEST(loopback_finds_a_uart),
         TEST(registers_remember),
         TEST(output_to_a_file_goes_on_where_it_was),
+        TEST(a_guest_that_never_stops_holds_nobody),
+        cmocka_unit_test(output_never_waits),
     };
     return cmocka_run_group_tests_name("hw-serial", tests, NULL, NULL);
 }

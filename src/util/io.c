@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "util/cleanup.h"
@@ -99,4 +101,17 @@ int io_read_file(int dirfd, const char *path, size_t max, char **out, size_t *ou
     if (out_len)
         *out_len = len;
     return 0;
+}
+
+int io_open_again(int fd, int mode)
+{
+    struct stat st;
+    char path[32];
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode))
+        return -EINVAL;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int again = open(path, mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return again < 0 ? -errno : again;
 }
