@@ -17,8 +17,9 @@ teardown() {
 }
 
 # dayfly run with the test's engine in the test's image: job [OPTION ...] -- CMD [ARG ...]
+# A small machine, unless an option says otherwise: the last one counts.
 job() {
-    local options=()
+    local options=(--cpus 1 --memory 256MiB)
     while [ "$1" != -- ]; do
         options+=("$1")
         shift
@@ -28,17 +29,17 @@ job() {
 
 # Processes that this test started and that still run, the test's own shells left out.
 marked() {
-    local environ pid
-    for environ in /proc/[0-9]*/environ; do
-        pid=${environ#/proc/}
-        pid=${pid%/environ}
-        case $(cat "/proc/$pid/comm" 2>/dev/null) in
+    local dir comm
+    for dir in /proc/[0-9]*; do
+        { read -r comm <"$dir/comm"; } 2>/dev/null || continue
+        case $comm in
         dayfly | qemu-*)
-            grep -qz "^DAYFLY_TEST_MARK=$DAYFLY_TEST_MARK\$" "$environ" 2>/dev/null && echo "$pid"
+            if grep -qz "^DAYFLY_TEST_MARK=$DAYFLY_TEST_MARK\$" "$dir/environ" 2>/dev/null; then
+                echo "${dir#/proc/}"
+            fi
             ;;
         esac
     done
-    true
 }
 
 # What a run could leave on a host: mounts, named sockets, network devices, loop devices, files.

@@ -6,7 +6,7 @@ load common
 # Start a job in the background that prints a line and then waits; return when the line is there.
 start_waiting_job() {
     mkfifo "$TEST_DIR/out"
-    "$DAYFLY" run --engine "$ENGINE" "$@" tests -- sh -c "trap 'echo got INT; exit 30' INT
+    "$DAYFLY" run --engine "$ENGINE" --cpus 1 --memory 256MiB "$@" tests -- sh -c "trap 'echo got INT; exit 30' INT
         trap 'echo got TERM; exit 31' TERM; echo waiting; while :; do sleep 0.1; done" \
         >"$TEST_DIR/out" 2>"$TEST_DIR/err" 3>&- &
     RUNNER=$!
