@@ -9,6 +9,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "virtio/block.h"
+#include "virtio/console.h"
 #include "virtio/entropy.h"
 #include "virtio/vsock.h"
 
@@ -63,6 +64,49 @@ static int add_vsock(struct device_set *set, const struct config_vsock *vsock, s
     return r;
 }
 
+/* Fill in a port of the console device; its descriptors are the device's to close, even on failure. */
+static int open_port(struct virtio_console_port *port, const struct config_console *console,
+                     struct dayfly_err *err)
+{
+    const struct config_stream *stream = &console->stream;
+    *port = (struct virtio_console_port){
+        .name = console->name, .console = console->primary, .in_fd = -1, .out_fd = -1};
+    int r = stream_open_output(stream, &port->out_fd, err);
+    if (r < 0)
+        return r;
+    if ((port->out_fd < 0 && stream->output_fd >= 0 &&
+         (port->out_fd = fcntl(stream->output_fd, F_DUPFD_CLOEXEC, 0)) < 0) ||
+        (stream->input_fd >= 0 && (port->in_fd = fcntl(stream->input_fd, F_DUPFD_CLOEXEC, 0)) < 0))
+        return err_errno(err, errno, "console %s", console->name);
+    return 0;
+}
+
+/* One device with a port for each console. The primary one comes first: it is the one that a driver which
+ * knows only a single port talks to. */
+static int add_consoles(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
+                        const struct log *log, struct dayfly_err *err)
+{
+    struct virtio_console_port ports[CONFIG_MAX_CONSOLES];
+    struct virtio_console_options options = {.ports = ports};
+    struct virtio_device *device;
+    int r = 0;
+
+    for (int primary = 1; primary >= 0; primary--)
+        for (size_t i = 0; i < config->console_count && r == 0; i++)
+            if (config->consoles[i].primary == (primary == 1))
+                r = open_port(&ports[options.port_count++], &config->consoles[i], err);
+    if (r < 0) {
+        for (unsigned i = 0; i < options.port_count; i++) {
+            close_fd(&ports[i].in_fd);
+            close_fd(&ports[i].out_fd);
+        }
+        return r;
+    }
+    if ((r = virtio_console_new(&device, &options, loop, log, err)) == 0)
+        add(set, device, virtio_console_free);
+    return r;
+}
+
 static int make_all(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
                     const struct log *log, struct dayfly_err *err)
 {
@@ -80,7 +124,7 @@ static int make_all(struct device_set *set, const struct dayfly_config *config, 
             return r;
         add(set, device, virtio_entropy_free);
     }
-    return 0;
+    return config->console_count ? add_consoles(set, config, loop, log, err) : 0;
 }
 
 int devices_make(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
