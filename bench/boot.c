@@ -91,17 +91,16 @@ static void exec_ours(const struct parts *parts, int agent_fd)
 
 static void exec_qemu(const struct parts *parts, int agent_fd)
 {
-    char kernel[64], initrd[64], chardev[64], memory[64], backend[128];
+    char kernel[64], initrd[64], chardev[64], memory[64];
     snprintf(kernel, sizeof(kernel), "/proc/self/fd/%d", parts->kernel_fd);
     snprintf(initrd, sizeof(initrd), "/proc/self/fd/%d", parts->initrd_fd);
     snprintf(chardev, sizeof(chardev), "socket,id=agent,fd=%d", agent_fd);
     snprintf(memory, sizeof(memory), "%u", parts->memory_mib);
-    snprintf(backend, sizeof(backend), "memory-backend-memfd,id=ram,share=on,size=%uM", parts->memory_mib);
     execlp("qemu-system-x86_64", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot",
            "-display", "none", "-accel", "kvm", "-cpu", "host", "-machine",
            "microvm,acpi=on,pcie=on,rtc=off,pit=off,pic=off,auto-kernel-cmdline=off,x-option-roms=off,"
-           "memory-backend=ram",
-           "-object", backend, "-m", memory, "-kernel", kernel, "-initrd", initrd, "-append", command_line,
+           "dump-guest-core=off", /* marks guest memory for overhead_of_process */
+           "-m", memory, "-kernel", kernel, "-initrd", initrd, "-append", command_line,
            "-serial", "null", "-device", "virtio-serial-pci,max_ports=2", "-chardev", chardev, "-device",
            "virtserialport,chardev=agent,name=agent", (char *)NULL);
 }

@@ -8,10 +8,23 @@
 
 #include "util/cleanup.h"
 
-/* Guest memory is a memfd: machine/memory.c's, or QEMU's memory-backend-memfd. */
-static bool is_guest_memory(const char *mapping)
+/* A mapping as smaps shows it: a line with its addresses and name, then fields, VmFlags the last. */
+struct mapping {
+    uint64_t size_bytes;
+    int64_t pss_kib;
+    bool guest_memory;
+};
+
+/* Engine kvm's is anonymous, large and kept out of core dumps ("dd"); QEMU's is a memfd of this name. */
+#define GUEST_MEMORY_MIN_BYTES (UINT64_C(16) << 20)
+
+static void read_head(struct mapping *mapping, const char *line)
 {
-    return strstr(mapping, "/memfd:dayfly-guest-memory") || strstr(mapping, "/memfd:memory-backend-memfd");
+    unsigned long long start = 0, end = 0;
+    *mapping = (struct mapping){0};
+    if (sscanf(line, "%llx-%llx", &start, &end) == 2)
+        mapping->size_bytes = end - start;
+    mapping->guest_memory = strstr(line, "/memfd:dayfly-guest-memory") || strstr(line, "/memfd:memory-backend-memfd");
 }
 
 int64_t overhead_of_process(pid_t pid)
@@ -22,15 +35,21 @@ int64_t overhead_of_process(pid_t pid)
     if (!f)
         return -errno;
     char line[512];
+    struct mapping mapping = {0};
     int64_t total_kib = 0;
-    bool guest = false;
     while (fgets(line, sizeof(line), f)) {
         long long kib;
-        /* A mapping begins with its addresses in lower-case hex, a field of it with a capital. */
+        /* Addresses are in lower-case hex; a field begins with a capital. */
         if (line[0] < 'A' || line[0] > 'Z')
-            guest = is_guest_memory(line);
-        else if (!guest && sscanf(line, "Pss: %lld kB", &kib) == 1)
-            total_kib += kib;
+            read_head(&mapping, line);
+        else if (sscanf(line, "Pss: %lld kB", &kib) == 1)
+            mapping.pss_kib = kib;
+        else if (strncmp(line, "VmFlags:", 8) == 0) {
+            if (mapping.size_bytes >= GUEST_MEMORY_MIN_BYTES && strstr(line, " dd"))
+                mapping.guest_memory = true;
+            if (!mapping.guest_memory)
+                total_kib += mapping.pss_kib;
+        }
     }
     return total_kib * 1024;
 }

@@ -129,6 +129,10 @@ static void test_overhead_leaves_guest_memory_out(void **state)
     memset(mem.regions[0].hva, 1, layout.size_bytes);
     assert_true(overhead_of_process(0) - before < 4 << 20);
     memory_finish(&mem);
+    assert_int_equal(memory_create_private(&mem, &layout, 1, NULL), 0);
+    memset(mem.regions[0].hva, 1, layout.size_bytes);
+    assert_true(overhead_of_process(0) - before < 4 << 20);
+    memory_finish(&mem);
     assert_true(overhead_of_process(0x7fffffff) < 0);
 }
 
