@@ -21,11 +21,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/io.h"
 #include "util/iov.h"
 
 #define QUEUE_SIZE 128
@@ -65,7 +68,8 @@ static_assert(sizeof(struct control) == 8, "as in the specification");
 struct end {
     struct console *console;
     struct loop_source source; /* fd -1: none */
-    int flags;                 /* of the open file, as we found them */
+    bool socket;               /* its flags are left alone: calls say that they do not wait */
+    int flags;                 /* of an open file that is shared after all, as we found them; else -1 */
     bool pollable;             /* a regular file is not: it is always ready */
     bool over;                 /* end of file, or nobody reads it any more */
 };
@@ -145,7 +149,6 @@ static void watch(struct end *end, bool on)
         loop_remove(&end->source);
 }
 
-/* Not closed: the two ends may be one open file, whose flags are put back only when both are done. */
 static void end_over(struct end *end)
 {
     loop_remove(&end->source);
@@ -155,7 +158,7 @@ static void end_over(struct end *end)
 static void end_close(struct end *end)
 {
     loop_remove(&end->source);
-    if (end->source.fd >= 0)
+    if (end->source.fd >= 0 && end->flags >= 0)
         fcntl(end->source.fd, F_SETFL, end->flags);
     close_fd(&end->source.fd);
 }
@@ -167,20 +170,43 @@ static void port_close(struct port *port)
     end_close(&port->out);
 }
 
+/*
+ * Make the descriptor one that does not wait. O_NONBLOCK is a flag of the open file, which others share
+ * (a terminal, with the user's shell), so it is set only where there is no other way: on a pipe or
+ * terminal that cannot be opened again.
+ */
+static int end_own(struct end *end, int mode)
+{
+    struct stat st;
+    int fd = end->source.fd;
+    end->flags = -1;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    end->socket = S_ISSOCK(st.st_mode);
+    if (end->socket)
+        return 0;
+    int again = io_open_again(fd, mode);
+    if (again >= 0) {
+        close(fd);
+        end->source.fd = again;
+        return 0;
+    }
+    if (again == -EINVAL) /* a file never makes anybody wait */
+        return 0;
+    end->flags = fcntl(fd, F_GETFL);
+    return end->flags < 0 || fcntl(fd, F_SETFL, end->flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
 /* Takes fd. */
-static int end_open(struct console *console, struct end *end, int fd,
+static int end_open(struct console *console, struct end *end, int fd, int mode,
                     void (*ready)(struct loop_source *, uint32_t), uint32_t events)
 {
     *end = (struct end){.console = console, .source = {.fd = fd, .events = events, .ready = ready}};
     if (fd < 0)
         return 0;
-    end->flags = fcntl(fd, F_GETFL);
-    if (end->flags < 0 || fcntl(fd, F_SETFL, end->flags | O_NONBLOCK) < 0) {
-        int code = errno;
-        close_fd(&end->source.fd);
-        return -code;
-    }
-    int r = loop_add(console->dev.loop, &end->source);
+    int r = end_own(end, mode);
+    if (r == 0)
+        r = loop_add(console->dev.loop, &end->source);
     if (r == 0) {
         end->pollable = true;
         loop_remove(&end->source); /* until it matters */
@@ -189,6 +215,20 @@ static int end_open(struct console *console, struct end *end, int fd,
         return r;
     }
     return 0;
+}
+
+static ssize_t end_write(const struct end *end, struct iovec *iov, unsigned count)
+{
+    const struct msghdr msg = {.msg_iov = iov, .msg_iovlen = MIN(count, 1024u)};
+    return end->socket ? sendmsg(end->source.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL)
+                       : writev(end->source.fd, iov, (int)msg.msg_iovlen);
+}
+
+static ssize_t end_read(const struct end *end, struct iovec *iov, unsigned count)
+{
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = MIN(count, 1024u)};
+    return end->socket ? recvmsg(end->source.fd, &msg, MSG_DONTWAIT)
+                       : readv(end->source.fd, iov, (int)msg.msg_iovlen);
 }
 
 /* What the guest's programs find: the host's side is there. A terminal goes on without input. */
@@ -229,7 +269,7 @@ static enum written write_out(struct port *port, const struct ring_chain *chain)
     uint64_t left = iov_bytes(iov, count);
     count = cut_to_step(iov, count);
     while (count > 0 && usable(&port->out)) {
-        ssize_t n = writev(port->out.source.fd, iov, (int)MIN(count, 1024u));
+        ssize_t n = end_write(&port->out, iov, count);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -285,7 +325,7 @@ static bool read_in(struct port *port, const struct ring_chain *chain, uint32_t 
     unsigned count = cut_to_step(chain->iov, chain->writable);
     ssize_t n;
     do
-        n = readv(port->in.source.fd, chain->iov, (int)MIN(count, 1024u));
+        n = end_read(&port->in, chain->iov, count);
     while (n < 0 && errno == EINTR);
     if (n > 0) {
         *written = (uint32_t)n;
@@ -577,8 +617,8 @@ static int join(struct port *port, int in_fd, int out_fd)
         r = out_fd < 0 ? -errno : 0;
     }
     port_close(port);
-    int r_out = end_open(console, &port->out, out_fd, out_ready, EPOLLOUT);
-    int r_in = end_open(console, &port->in, in_fd, in_ready, EPOLLIN);
+    int r_out = end_open(console, &port->out, out_fd, O_WRONLY, out_ready, EPOLLOUT);
+    int r_in = end_open(console, &port->in, in_fd, O_RDONLY, in_ready, EPOLLIN);
     port->ended = false;
     say_open(port);
     return r < 0 ? r : r_out < 0 ? r_out : r_in;

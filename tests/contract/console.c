@@ -339,6 +339,36 @@ static void another_takes_the_stream(struct contract_env *env)
     assert_int_equal(virtio_console_attach(env->dev, 2, -1, -1), -EINVAL);
 }
 
+/* Whoever shares a descriptor with the device finds it as it was: nobody puts it right after a SIGKILL. */
+static void shared_descriptors_stay_as_they_are(struct contract_env *env)
+{
+    int in[2], out[2], pair[2];
+    introduce(env);
+    assert_int_equal(pipe2(in, O_CLOEXEC) | pipe2(out, O_CLOEXEC), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    const int shared[3] = {dup(in[0]), dup(out[1]), dup(pair[1])};
+    assert_int_equal(virtio_console_attach(env->dev, 0, in[0], out[1]), 0);
+    assert_int_equal(virtio_console_attach(env->dev, 1, pair[1], pair[1]), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(shared); i++)
+        assert_int_equal(fcntl(shared[i], F_GETFL) & O_NONBLOCK, 0);
+    guest_writes(env, TX0, "out");
+    guest_writes(env, TX1, "there");
+    char got[8];
+    host_reads(out[0], got, 3);
+    assert_memory_equal(got, "out", 3);
+    host_reads(pair[0], got, 5);
+    assert_memory_equal(got, "there", 5);
+    give_buffers(env, RX0, 2);
+    say(env, 0, OPEN, 1);
+    assert_int_equal(write(in[1], "in", 2), 2);
+    expect_text(env, RX0, "in");
+    for (size_t i = 0; i < ARRAY_SIZE(shared); i++)
+        close(shared[i]);
+    close(in[1]);
+    close(out[0]);
+    close(pair[0]);
+}
+
 static void the_terminal_is_resized(struct contract_env *env)
 {
     const uint16_t size[2] = {50, 132};
@@ -391,6 +421,7 @@ static const struct contract_case cases[] = {
     {"output without a reader is dropped", output_without_a_reader_is_dropped},
     {"the host closes a stream", the_host_closes_a_stream},
     {"another takes the stream", another_takes_the_stream},
+    {"shared descriptors stay as they are", shared_descriptors_stay_as_they_are},
     {"the terminal is resized", the_terminal_is_resized},
     {"strange control messages", strange_control_messages},
     {"messages behind a violation", messages_behind_a_violation},
