@@ -534,6 +534,25 @@ static void a_new_call_eventfd_is_signalled(void **state)
     assert_true(front_wait(fd, WAIT_MS));
 }
 
+/* The eventfds' flags are the front end's as much as ours: it makes the calls that it can block. */
+static void blocking_eventfds_block_nobody(void **state)
+{
+    struct bench *b = *state;
+    run(b);
+    assert_int_equal(fcntl(b->front.rings[0].kick, F_SETFL, 0), 0);
+    assert_int_equal(fcntl(b->front.rings[0].call, F_SETFL, 0), 0);
+    assert_int_equal(eventfd_write(b->front.rings[0].call, UINT64_MAX - 1), 0); /* full */
+    const struct driver_buf buf = {driver_alloc(&b->arena, 16, 16), 16, false};
+    driver_add(&b->ring, &buf, 1);
+    driver_publish(&b->ring);
+    front_kick(&b->front, 0);
+    uint64_t features;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(front_get_u64(&b->front, VHOST_USER_GET_FEATURES, &features), 0);
+    while (driver_used_idx(&b->ring) != 1)
+        assert_int_equal(front_get_u64(&b->front, VHOST_USER_GET_FEATURES, &features), 0);
+}
+
 /* -- the rest ----------------------------------------------------------------------------------- */
 
 static void configuration_changes_are_told(void **state)
@@ -629,6 +648,7 @@ int main(void)
         CASE(reset_device_resets),
         CASE(without_protocol_features_rings_need_no_enable),
         CASE(a_new_call_eventfd_is_signalled),
+        CASE(blocking_eventfds_block_nobody),
         CASE(configuration_changes_are_told),
         CASE(a_front_end_that_reads_nothing),
         CASE(the_front_end_leaves),
