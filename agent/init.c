@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * PID 1 of a guest, from the kernel's hand-over to power-off. doc in proto/proto.h: the conversation.
+ * PID 1 of a guest, from the kernel's hand-over to power-off. The conversation is in proto/proto.h.
  *
  * Stages: the kernel's file systems and modules; the way to the host, HELLO; SETUP, after which the
  * agent stands in the image; guards against the job; READY; the loop of serve.h; the end, which is

@@ -185,7 +185,7 @@ int dayfly_config_validate(const struct dayfly_config *config, dayfly_report_fn 
 /* What this host allows. */
 struct dayfly_limits {
     size_t size;                                 /* set by the caller to sizeof(struct dayfly_limits) */
-    unsigned min_cpus, max_cpus;                 /* as KVM says; where /dev/kvm cannot be opened, 254 */
+    unsigned min_cpus, max_cpus;                 /* as KVM says, and at most 254 */
     uint64_t min_memory_bytes, max_memory_bytes; /* the latter is what the host has */
 };
 

@@ -59,8 +59,9 @@ struct dayfly_vm_options {
     size_t size;
     enum dayfly_engine engine;
 
-    /* Told of every change of state, in order, from a thread of the machine's. It must not block, and
-     * must not call dayfly_vm_free, stop or wait. May be NULL. */
+    /* Told of every change of state: of what a call brings about in that call, of an ending that the guest
+     * brings about from a thread of the machine's. It must not block, and must not call what changes the
+     * machine or waits for it. May be NULL. */
     void (*event)(void *opaque, const struct dayfly_vm_event *event);
 
     /* Diagnostics, from any thread. May be NULL. */

@@ -82,8 +82,7 @@ struct machine_options {
 
     /* The first serial port (ttyS0, COM1). Output goes to serial_out, bounded: what its reader does not
      * take in time is dropped and counted. Input comes from serial_in. -1 for none; both are borrowed,
-     * until machine_free, and may be the same descriptor. They are made non-blocking if they are pipes,
-     * sockets or terminals. */
+     * until machine_free, and may be the same descriptor. Their flags are left as they are. */
     int serial_in;
     int serial_out;
 

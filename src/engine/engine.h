@@ -7,7 +7,7 @@
  * guest. vm.c keeps the states and the rules of the public API on top of it; an engine is one file and
  * one row of engine_all.
  *
- * Threads: the ops are called by one thread at a time (vm.c serialises them), never the loop's. `event`
+ * Threads: the ops are called by one thread at a time (vm.c serialises them), never the loop's. `ended`
  * may be called by any thread of the engine's, at most once with an ending, and not from within an op
  * other than start.
  */

@@ -8,21 +8,8 @@
  *
  *     /init  /dev/console  /proc  /sys  /lib/modules/load  /lib/modules/NAME.ko ...
  *
- * Which modules. Those of this list that the kernel has as modules (one that is built in is left out),
- * each behind what its `depends=` and `softdep=pre:` name, decompressed, in this order:
- *
- *     virtio virtio_ring virtio_pci     the bus (built in on 6.12)
- *     vmw_vsock_virtio_transport        the way to the host
- *     virtio_blk                        the disks
- *     crc32c_intel                      a quicker checksum for the next two
- *     erofs                             the image
- *     ext4                              the scratch disk (built in on Debian's kernels)
- *     overlay                           one on the other
- *     virtio_console                    ports, for `dayfly.port=NAME` (built in on 6.12)
- *     virtio_rng                        entropy
- *     button                            the power button's events
- *
- * and virtio_mmio, virtio_net, virtiofs once a machine has such devices. Each one costs boot time.
+ * Which modules is the caller's choice. What a guest cannot do without before it has its root, or would be
+ * without for good, is the list in kernel_modules.c; each one costs boot time.
  */
 
 #include <stddef.h>

@@ -15,7 +15,6 @@
 
 #define SPOOL_MAX_MODULES 20000u
 #define SPOOL_MAX_BYTES   (UINT64_C(4) << 30)
-#define BUILTIN_MAX_BYTES (1u << 20)
 #define MAX_DEPTH         16 /* of dependencies; Debian's deepest is 5 */
 
 /* What the agent needs before it can load anything from the root, and what a sandbox without a network

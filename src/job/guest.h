@@ -110,8 +110,8 @@ struct guest_result {
 int guest_pump(struct guest *g, uint32_t session, const struct guest_pump *opts,
                struct guest_result *out, struct dayfly_err *err);
 
-/* The exit status that DESIGN's command line promises: the command's own; 124 timed out; 126, 127 as a
- * shell; 128 + n; 125 for what is Dayfly's failure or the machine's. */
+/* The exit status that `dayfly run` promises: the command's own; 124 timed out; 126, 127 as a shell;
+ * 128 + n; 125 for what is Dayfly's failure or the machine's. */
 int guest_result_status(const struct guest_result *r);
 
 int guest_stat(struct guest *g, const struct guest_wait *wait, struct proto_stat *out,

@@ -15,7 +15,7 @@
  *   the host connects to the guest        virtio_vsock_connect;
  *                                         or, with a path, a client of the Unix socket "<path>" that
  *                                         writes "CONNECT <port>\n" and reads "OK <host port>\n" when
- * the guest has accepted; end of file when it has not.
+ *                                         the guest has accepted; end of file when it has not.
  *
  * What the guest had sent before its connection (or the guest itself) went away is still delivered.
  *
