@@ -37,6 +37,12 @@
 #define QUEUE_SIZE 128
 /* A chain is no longer than the queue: header and status take two of it. */
 #define SEG_MAX (QUEUE_SIZE - 2)
+/*
+ * Bytes of a segment, and so of a request. A reset waits for what is in flight: with chains of 4 GiB
+ * a guest could make that, and the end of its machine, last for hours.
+ */
+#define SIZE_MAX_BYTES    (128u * 1024)
+#define REQUEST_BYTES_MAX ((uint64_t)SEG_MAX * SIZE_MAX_BYTES)
 /* Segments are cut where regions meet. */
 #define SEGMENTS_MAX (QUEUE_SIZE + MEMORY_REGIONS_MAX)
 #define TURN_MAX     (2 * QUEUE_SIZE)
@@ -183,11 +189,12 @@ static bool submit(struct request *r, enum block_op op, uint64_t sector, uint64_
 {
     struct virtio_block *b = r->queue->owner;
     uint64_t offset;
-    if (mul_overflows(sector, SECTOR, &offset) || length_bytes % SECTOR != 0) {
+    bool moves_data = op == BLOCK_READ || op == BLOCK_WRITE;
+    if (mul_overflows(sector, SECTOR, &offset) || length_bytes % SECTOR != 0 ||
+        (moves_data && length_bytes > REQUEST_BYTES_MAX)) {
         finish(r, S_IOERR, 0);
         return true;
     }
-    bool moves_data = op == BLOCK_READ || op == BLOCK_WRITE;
     r->io.op = op;
     r->io.offset_bytes = offset;
     r->io.length_bytes = length_bytes;
@@ -403,8 +410,8 @@ static const struct virtio_ops block_ops = {
 
 static uint64_t features_of(const struct block *block, unsigned queues)
 {
-    uint64_t features = VIRTIO_BLOCK_F_SEG_MAX | VIRTIO_BLOCK_F_BLK_SIZE | VIRTIO_BLOCK_F_FLUSH |
-                        VIRTIO_BLOCK_F_TOPOLOGY;
+    uint64_t features = VIRTIO_BLOCK_F_SIZE_MAX | VIRTIO_BLOCK_F_SEG_MAX | VIRTIO_BLOCK_F_BLK_SIZE |
+                        VIRTIO_BLOCK_F_FLUSH | VIRTIO_BLOCK_F_TOPOLOGY;
     if (block->read_only)
         features |= VIRTIO_BLOCK_F_RO;
     else
@@ -420,6 +427,7 @@ static void fill_config(struct config *c, const struct block *block, unsigned qu
 {
     uint32_t sectors_per_block = block->block_bytes / SECTOR;
     c->capacity = htole64(block->size_bytes / SECTOR);
+    c->size_max = htole32(SIZE_MAX_BYTES);
     c->seg_max = htole32(SEG_MAX);
     c->blk_size = htole32(SECTOR);
     while ((2u << c->physical_block_exp) <= sectors_per_block)

@@ -11,6 +11,7 @@
 #define VIRTIO_BLOCK_QUEUES_MAX   16
 
 /* The device's feature bits (5.2.3). */
+#define VIRTIO_BLOCK_F_SIZE_MAX     (UINT64_C(1) << 1)
 #define VIRTIO_BLOCK_F_SEG_MAX      (UINT64_C(1) << 2)
 #define VIRTIO_BLOCK_F_RO           (UINT64_C(1) << 5)
 #define VIRTIO_BLOCK_F_BLK_SIZE     (UINT64_C(1) << 6)

@@ -3,6 +3,7 @@
  * The block device in the contract suite, four times: on a raw image with io_uring and with threads, on
  * a read-only image with several queues, and on a back end that holds requests until it is told.
  */
+#include <endian.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -303,14 +304,16 @@ static void assert_image(struct contract_env *env, uint64_t offset, const void *
 static void config_tells_the_geometry(struct contract_env *env)
 {
     uint64_t capacity;
-    uint32_t seg_max, blk_size;
+    uint32_t size_max, seg_max, blk_size;
     uint16_t queues;
     env->ops->config_read(env->bus, 0, &capacity, 8);
+    env->ops->config_read(env->bus, 8, &size_max, 4);
     env->ops->config_read(env->bus, 12, &seg_max, 4);
     env->ops->config_read(env->bus, 20, &blk_size, 4);
     env->ops->config_read(env->bus, 34, &queues, 2);
     assert_int_equal(capacity, SECTORS);
     assert_in_range(seg_max, 1, env->ops->queue_max(env->bus, 0) - 2);
+    assert_in_range(size_max, 64 * 1024, 1 << 20);
     assert_int_equal(blk_size, 512);
     assert_int_equal(queues, env->kind->queues);
 }
@@ -630,6 +633,32 @@ static void without_flush_a_write_is_made_stable(struct contract_env *env)
     assert_int_equal(h->flushes, 1);
 }
 
+/* A request of more than the segments that we allow, of the size that we allow, is refused: what is in
+ * flight has to end when the device is reset. */
+static void a_request_has_a_bound(struct contract_env *env)
+{
+    enum { PIECE_BYTES = 1 << 20, PIECES = 17 };
+    struct held *h = made_of(env)->held;
+    struct driver_buf bufs[PIECES + 2];
+    h->block.size_bytes = UINT64_C(1) << 30;
+    h->hold = true;
+    contract_start(env, 0);
+    struct header header = {.type = htole32(IN)};
+    uint64_t gpa = contract_alloc(env, sizeof(header) + 1), piece = contract_alloc(env, PIECE_BYTES);
+    memcpy(contract_hva(env, gpa, sizeof(header)), &header, sizeof(header));
+    bufs[0] = (struct driver_buf){gpa, sizeof(header), false};
+    for (unsigned i = 1; i <= PIECES; i++)
+        bufs[i] = (struct driver_buf){piece, PIECE_BYTES, true};
+    bufs[PIECES + 1] = (struct driver_buf){gpa + sizeof(header), 1, true};
+    assert_true(driver_add_indirect(&env->rings[0], bufs, PIECES + 2) >= 0);
+    driver_publish(&env->rings[0]);
+    env->ops->kick(env->bus, 0);
+    contract_settle(env);
+    assert_int_equal(driver_used_idx(&env->rings[0]), 1);
+    assert_int_equal(*(uint8_t *)contract_hva(env, gpa + sizeof(header), 1), IOERR);
+    release(env);
+}
+
 /* -- the kinds ----------------------------------------------------------------------------------------
  */
 
@@ -664,11 +693,13 @@ static const struct contract_case held_cases[] = {
     {"reset waits for the back end", reset_waits_for_the_back_end},
     {"a batch interrupts once", a_batch_interrupts_once},
     {"a full back end is waited for", a_full_back_end_is_waited_for},
+    {"a request has a bound", a_request_has_a_bound},
     {"without FLUSH a write is made stable", without_flush_a_write_is_made_stable},
     {NULL, NULL},
 };
 
-#define ALWAYS   (VIRTIO_BLOCK_F_SEG_MAX | VIRTIO_BLOCK_F_BLK_SIZE | VIRTIO_BLOCK_F_FLUSH)
+#define ALWAYS                                                                                      \
+    (VIRTIO_BLOCK_F_SIZE_MAX | VIRTIO_BLOCK_F_SEG_MAX | VIRTIO_BLOCK_F_BLK_SIZE | VIRTIO_BLOCK_F_FLUSH)
 #define WRITABLE (ALWAYS | VIRTIO_BLOCK_F_DISCARD | VIRTIO_BLOCK_F_WRITE_ZEROES)
 
 const struct contract_kind contract_block = {
