@@ -42,6 +42,14 @@ static void insert(struct memory *mem, const struct memory_region *region)
     mem->count++;
 }
 
+/* What a guest has in its memory is in no core file, and in no process that ours forks: a child would
+ * keep it for as long as it lives, and until then make each page that the guest writes a copy. */
+static void keep_here(void *map, size_t bytes)
+{
+    madvise(map, bytes, MADV_DONTDUMP);
+    madvise(map, bytes, MADV_DONTFORK);
+}
+
 int memory_add_fd(struct memory *mem, uint64_t gpa, uint64_t size_bytes, int fd_taken,
                   uint64_t fd_offset, struct dayfly_err *err)
 {
@@ -71,7 +79,7 @@ int memory_add_fd(struct memory *mem, uint64_t gpa, uint64_t size_bytes, int fd_
                      (off_t)map_offset);
     if (map == MAP_FAILED)
         return err_errno(err, errno, "map %llu bytes of guest memory", (unsigned long long)size_bytes);
-    madvise(map, map_bytes, MADV_DONTDUMP);
+    keep_here(map, map_bytes);
 
     insert(mem, &(struct memory_region){
                     .gpa = gpa,
@@ -135,7 +143,7 @@ static int add_private(struct memory *mem, const struct memory_layout *layout, s
                          (unsigned long long)layout->size_bytes);
     /* A huge page of ours must be one of the guest's: both addresses the same within it. */
     uint64_t shift = (layout->gpa - (uintptr_t)map) & (HUGE_PAGE_BYTES - 1);
-    madvise(map, map_bytes, MADV_DONTDUMP);
+    keep_here(map, map_bytes);
     madvise(map, map_bytes, MADV_HUGEPAGE); /* refused where the kernel has none */
     insert(mem, &(struct memory_region){
                     .gpa = layout->gpa,

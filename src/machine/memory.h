@@ -44,8 +44,8 @@ struct memory_layout {
 
 /*
  * Fill *mem with RAM at the places of `layout` (ascending, page-aligned, not overlapping), all backed
- * by one sealed-size memfd that is mapped shared, populated lazily and kept out of core dumps. Returns
- * 0 or -errno; on failure *mem is empty.
+ * by one sealed-size memfd that is mapped shared, populated lazily and kept out of core dumps and of
+ * forked children. Returns 0 or -errno; on failure *mem is empty.
  */
 int memory_create(struct memory *mem, const struct memory_layout *layout, unsigned count,
                   struct dayfly_err *err);

@@ -2,8 +2,10 @@
 #include "machine/memory.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "util/testing.h"
@@ -103,6 +105,34 @@ static void private_memory_is_aligned_as_the_guest_sees_it(void **state)
     assert_int_equal(memory_create_private(&mem, (struct memory_layout[]){{0, 0}}, 1, NULL), -EINVAL);
 }
 
+/* True when a child of ours finds these bytes in its address space. */
+static bool child_sees(void *hva)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        unsigned char resident;
+        void *page = (void *)((uintptr_t)hva & ~UINT64_C(0xfff));
+        _exit(mincore(page, 0x1000, &resident) == 0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status) == 1;
+}
+
+static void guest_memory_is_not_inherited(void **state)
+{
+    struct memory mem;
+    assert_int_equal(memory_create(&mem, two_regions, 2, NULL), 0);
+    assert_false(child_sees(mem.regions[0].hva));
+    assert_false(child_sees(mem.regions[1].hva));
+    memory_finish(&mem);
+    assert_int_equal(memory_create_private(&mem, two_regions, 2, NULL), 0);
+    assert_false(child_sees(mem.regions[0].hva));
+    memory_finish(&mem);
+    assert_true(child_sees(&mem));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -110,6 +140,7 @@ int main(void)
         cmocka_unit_test(test_spans_stay_within_one_region),
         cmocka_unit_test(test_copies_cross_adjacent_regions_only),
         cmocka_unit_test(test_foreign_regions_are_checked),
+        cmocka_unit_test(guest_memory_is_not_inherited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
