@@ -273,9 +273,10 @@ static int add_boot(struct command_line *line, const struct config_boot *boot, s
     if (initrd >= 0)
         add_file(line, "-initrd", initrd);
     /* QEMU's time stamp counter is the host's. The guest would calibrate it against a timer that is
-     * late whenever the host is busy, and then find no clock at all: tell it. */
+     * late whenever the host is busy, and then find no clock at all: tell it. Work-arounds for
+     * speculation cost a translated guest much and protect it from nothing. */
     command_line_add(line, "-append");
-    command_line_addf(line, "tsc_early_khz=%u tsc=reliable no_timer_check %s", tsc_measure_khz(),
+    command_line_addf(line, "tsc_early_khz=%u tsc=reliable no_timer_check mitigations=off %s", tsc_measure_khz(),
                       boot->command_line ? boot->command_line : "");
     return 0;
 }
