@@ -28,7 +28,8 @@ fuzz:
 	@scripts/setup test
 	@scripts/fuzz 60
 
-lint:
+lint: all
+	@scripts/setup test
 	@scripts/lint
 
 install: all

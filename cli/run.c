@@ -149,7 +149,7 @@ static void tell_console(char *console)
     for (int lines = 0; start > console; start--)
         if (start[-1] == '\n' && ++lines > 12)
             break;
-    fputs("dayfly: the guest's kernel said last:\n", stderr);
+    fputs("dayfly: the guest's kernel said:\n", stderr);
     for (char *rest = start, *line; (line = strtok_r(rest, "\r\n", &rest));) {
         text_make_printable(line);
         fprintf(stderr, "%s\n", line);
@@ -250,13 +250,10 @@ static int run(const struct call *call)
         return command_fail(call, &err);
     }
 
-    const char *const *argv = call->operands + 1;
-    if (argv[0] && strcmp(argv[0], "--") == 0)
-        argv++;
     struct job_options job = {
         .image = call->operands[0],
         .kernel = options->kernel,
-        .argv = argv,
+        .argv = call->operands + 1,
         .env = env,
         .workdir = options->workdir,
         .user = options->user,

@@ -59,9 +59,9 @@ struct dayfly_vm_options {
     size_t size;
     enum dayfly_engine engine;
 
-    /* Told of every change of state: of what a call brings about in that call, of an ending that the guest
-     * brings about from a thread of the machine's. It must not block, and must not call what changes the
-     * machine or waits for it. May be NULL. */
+    /* Told of every change of state, in order, from a thread of the machine's; of the last one at the
+     * latest by dayfly_vm_free. It must not block, and must not call what changes the machine or waits
+     * for it. May be NULL. */
     void (*event)(void *opaque, const struct dayfly_vm_event *event);
 
     /* Diagnostics, from any thread. May be NULL. */
@@ -75,7 +75,8 @@ struct dayfly_vm_options {
 
 /*
  * Make a machine: its memory, devices and processors; nothing runs yet. The description is validated
- * first; it is not needed afterwards, but the descriptors that it names are, as config.h says. NULL options mean all defaults.
+ * first; it is not needed afterwards, but the descriptors that it names are, as config.h
+ * says. NULL options mean all defaults.
  * Errors: EINVAL (a fault of the description: the first one), ENOENT (a file, /dev/kvm or QEMU is
  * missing), EACCES, EBUSY (a disk in use elsewhere), ENOTSUP (this host's KVM cannot run a kernel), ...
  */

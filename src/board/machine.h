@@ -38,7 +38,7 @@ struct machine;
 
 /* Devices are functions 1 to 31 of PCI bus 0, in the order of the array. */
 #define MACHINE_DEVICES_MAX 31
-#define MACHINE_CPUS_MAX    64
+#define MACHINE_CPUS_MAX    254 /* 8-bit local APIC ids, 255 being "all of them" */
 #define MACHINE_MEMORY_MIN  (UINT64_C(16) << 20)
 
 enum machine_state {

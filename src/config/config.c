@@ -10,9 +10,6 @@
 #include "util/cleanup.h"
 #include "util/options.h"
 
-/* The length of a public struct's first version: up to the end of its then last member. */
-#define FIRST_BYTES(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
-
 int dayfly_config_new(struct dayfly_config **out)
 {
     struct dayfly_config *config = malloc(sizeof(*config));

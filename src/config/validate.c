@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "config/config.h"
@@ -521,19 +523,33 @@ static void check_streams(struct validator *v)
     }
 }
 
+/* Whether somebody listens on a Unix socket. What a killed machine left behind refuses; it is replaced. */
+static bool somebody_listens(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
+        return false;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EAGAIN;
+}
+
 static void check_vsock(struct validator *v)
 {
     const char *path = v->config->vsock.socket;
     struct stat st;
     if (!v->config->vsock.present || !path || !*path)
         return;
-    if (lstat(path, &st) == 0)
-        fault(v, "vsock.socket", "another machine may be using it; remove it if it is left over",
-              "%s exists already", path);
-    else if (errno == ENOENT)
-        check_can_make(v, "vsock.socket", path);
-    else
-        cannot_use(v, "vsock.socket", path, errno, "reach");
+    if (lstat(path, &st) < 0) {
+        if (errno == ENOENT)
+            check_can_make(v, "vsock.socket", path);
+        else
+            cannot_use(v, "vsock.socket", path, errno, "reach");
+    } else if (!S_ISSOCK(st.st_mode)) {
+        fault(v, "vsock.socket", "name a path where nothing is yet", "%s exists, and is no socket", path);
+    } else if (somebody_listens(path)) {
+        fault(v, "vsock.socket", "give each machine a path of its own", "%s is in use", path);
+    }
 }
 
 int config_validate(const struct dayfly_config *config, const struct dayfly_limits *limits,

@@ -202,8 +202,7 @@ static const struct {
     {GOOD "serial: {output: dir}\n", "2:18 serial.output: @/dir is a folder | name a file in it\n"},
     {GOOD "vsock: {socket: no/s}\n", "2:17 vsock.socket: there is no folder @/no | mkdir -p @/no\n"},
     {GOOD "vsock: {socket: odd.img}\n",
-     "2:17 vsock.socket: @/odd.img exists already | another machine may be "
-     "using it; remove it if it is left over\n"},
+     "2:17 vsock.socket: @/odd.img exists, and is no socket | name a path where nothing is yet\n"},
     /* nothing is called missing in a file that was not read to its end */
     {"cpus: 0\nlinux: [\n",
      "2:8 linux: expected a mapping, found a list | write `kernel: vmlinuz` below `linux:`\n"

@@ -107,8 +107,8 @@ static int add_consoles(struct device_set *set, const struct dayfly_config *conf
     return r;
 }
 
-static int make_all(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
-                    const struct log *log, struct dayfly_err *err)
+static int make_all(struct device_set *set, const struct dayfly_config *config, bool consoles,
+                    struct loop *loop, const struct log *log, struct dayfly_err *err)
 {
     int r;
     if (config->disk_count + 3 > DEVICES_MAX)
@@ -124,14 +124,14 @@ static int make_all(struct device_set *set, const struct dayfly_config *config, 
             return r;
         add(set, device, virtio_entropy_free);
     }
-    return config->console_count ? add_consoles(set, config, loop, log, err) : 0;
+    return consoles && config->console_count ? add_consoles(set, config, loop, log, err) : 0;
 }
 
-int devices_make(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
-                 const struct log *log, struct dayfly_err *err)
+int devices_make(struct device_set *set, const struct dayfly_config *config, bool consoles,
+                 struct loop *loop, const struct log *log, struct dayfly_err *err)
 {
     *set = (struct device_set){0};
-    int r = make_all(set, config, loop, log, err);
+    int r = make_all(set, config, consoles, loop, log, err);
     if (r < 0)
         devices_finish(set);
     return r;

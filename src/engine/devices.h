@@ -24,9 +24,10 @@ struct device_set {
     struct virtio_device *vsock; /* one of them, or NULL */
 };
 
-/* Open what the description names and make the devices on `loop`. On failure the set is empty. */
-int devices_make(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
-                 const struct log *log, struct dayfly_err *err);
+/* Open what the description names and make the devices on `loop`; the console device only if
+ * `consoles`. On failure the set is empty. */
+int devices_make(struct device_set *set, const struct dayfly_config *config, bool consoles,
+                 struct loop *loop, const struct log *log, struct dayfly_err *err);
 
 /* Open the file that a stream's output goes to: *fd is -1 when it names none (output_fd counts then).
  * The caller closes *fd. */

@@ -6,12 +6,12 @@
 
 #include "util/err.h"
 
-const struct engine_ops *const engine_all[] = {&engine_kvm, &engine_tcg, NULL};
+const struct engine_ops *const engine_all[ENGINE_COUNT] = {&engine_kvm, &engine_tcg};
 
 static const struct engine_ops *choose_first(char why[ENGINE_WHY_BYTES], struct dayfly_err *err)
 {
-    struct dayfly_err reasons[2];
-    for (unsigned i = 0; engine_all[i]; i++) {
+    struct dayfly_err reasons[ENGINE_COUNT];
+    for (unsigned i = 0; i < ENGINE_COUNT; i++) {
         const struct engine_ops *engine = engine_all[i];
         if (engine->probe(&reasons[i]) < 0)
             continue;
@@ -30,7 +30,7 @@ const struct engine_ops *engine_choose(enum dayfly_engine wanted, char why[ENGIN
 {
     if (wanted == DAYFLY_ENGINE_AUTO)
         return choose_first(why, err);
-    for (unsigned i = 0; engine_all[i]; i++) {
+    for (unsigned i = 0; i < ENGINE_COUNT; i++) {
         const struct engine_ops *engine = engine_all[i];
         if (engine->id != wanted)
             continue;

@@ -40,6 +40,7 @@ struct engine_setup {
 struct engine_ops {
     const char *name;
     enum dayfly_engine id;
+    bool has_consoles; /* of its own: the set of devices needs none */
 
     /* Can this host run it? 0, or -errno with the cause and the remedy. May take some milliseconds. */
     int (*probe)(struct dayfly_err *why);
@@ -57,8 +58,9 @@ struct engine_ops {
     pid_t (*helper)(const struct engine *engine);
 };
 
-/* Every engine, best first; NULL behind the last. */
-extern const struct engine_ops *const engine_all[];
+/* Every engine, best first. */
+#define ENGINE_COUNT 2
+extern const struct engine_ops *const engine_all[ENGINE_COUNT];
 extern const struct engine_ops engine_kvm;
 extern const struct engine_ops engine_tcg;
 

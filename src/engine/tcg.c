@@ -320,8 +320,7 @@ static int build_command_line(struct engine *engine, struct command_line *line,
     if ((r = add_consoles(engine, line, config, err)) < 0)
         return r;
     for (unsigned i = 0; i < setup->devices->count; i++)
-        if (setup->devices->devices[i]->ops->id != VIRTIO_ID_CONSOLE &&
-            (r = add_back_end(engine, line, setup->devices->devices[i], err)) < 0)
+        if ((r = add_back_end(engine, line, setup->devices->devices[i], err)) < 0)
             return r;
     return 0;
 }
@@ -487,6 +486,7 @@ static pid_t tcg_helper(const struct engine *engine)
 const struct engine_ops engine_tcg = {
     .name = "tcg",
     .id = DAYFLY_ENGINE_TCG,
+    .has_consoles = true,
     .probe = tcg_probe,
     .create = tcg_create,
     .start = tcg_start,

@@ -5,7 +5,7 @@
  * Locks. `owner` serialises the calls of the API, so that an engine sees one at a time; `lock` guards
  * the state, is held for moments only, and is the one that the engine's threads take when the guest
  * ends. Order: owner before lock. An ending may arrive during any call: whoever changes the state does so
- * by advance(), which never leaves a final one.
+ * by advance(), which never leaves a final one. The owner hears of it in the loop's thread, with no lock held.
  */
 #include "dayfly/vm.h"
 
@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -36,6 +37,13 @@ struct dayfly_vm {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     enum dayfly_vm_state state;
+    struct list news; /* changes that the owner has not been told of, oldest first */
+};
+
+struct news {
+    enum dayfly_vm_state state;
+    char message[DAYFLY_ERR_MSG_BYTES];
+    struct list node;
 };
 
 static_assert((int)DAYFLY_LOG_DEBUG == (int)LOG_DEBUG, "log levels are the same in and out");
@@ -51,21 +59,50 @@ static bool is_final(enum dayfly_vm_state state)
     return state == DAYFLY_VM_STOPPED || state == DAYFLY_VM_FAILED;
 }
 
-/* Enter `next` unless the machine has ended; tell the owner. Returns false when it had ended. */
-static bool advance(struct dayfly_vm *vm, enum dayfly_vm_state next, const char *message)
+/* In the loop's thread: tell what has happened, in order, with no lock held. */
+static void tell(void *arg)
 {
+    struct dayfly_vm *vm = arg;
+    for (;;) {
+        pthread_mutex_lock(&vm->lock);
+        struct news *news = NULL;
+        if (!list_empty(&vm->news)) {
+            news = list_entry(vm->news.next, struct news, node);
+            list_remove(&news->node);
+        }
+        pthread_mutex_unlock(&vm->lock);
+        if (!news)
+            return;
+        vm->options.event(vm->options.opaque, &(struct dayfly_vm_event){.size = sizeof(struct dayfly_vm_event),
+                                                                        .state = news->state,
+                                                                        .message = news->message});
+        free(news);
+    }
+}
+
+/*
+ * Enter `next` unless the machine has ended; have the owner told. News for which there is no memory are
+ * lost; the state is not, and dayfly_vm_wait needs none.
+ */
+static void advance(struct dayfly_vm *vm, enum dayfly_vm_state next, const char *message)
+{
+    struct news *news = vm->options.event ? malloc(sizeof(*news)) : NULL;
     pthread_mutex_lock(&vm->lock);
     bool moved = !is_final(vm->state);
     if (moved) {
         vm->state = next;
         pthread_cond_broadcast(&vm->changed);
     }
+    if (moved && news) {
+        news->state = next;
+        snprintf(news->message, sizeof(news->message), "%s", message);
+        list_append(&vm->news, &news->node);
+    }
     pthread_mutex_unlock(&vm->lock);
-    if (moved && vm->options.event)
-        vm->options.event(vm->options.opaque,
-                          &(struct dayfly_vm_event){
-                              .size = sizeof(struct dayfly_vm_event), .state = next, .message = message});
-    return moved;
+    if (!moved)
+        free(news);
+    else if (news)
+        loop_post(vm->loop, tell, vm);
 }
 
 static void ended(void *opaque, enum engine_ending ending, const char *why)
@@ -84,7 +121,7 @@ static int build(struct dayfly_vm *vm, const struct dayfly_config *config, struc
         return err ? -err->code : -ENOTSUP;
     if ((r = loop_new(&vm->loop)) < 0)
         return err_errno(err, -r, "make the machine's event loop");
-    if ((r = devices_make(&vm->devices, config, vm->loop, &vm->log, err)) < 0)
+    if ((r = devices_make(&vm->devices, config, !vm->ops->has_consoles, vm->loop, &vm->log, err)) < 0)
         return r;
     if ((r = loop_start(vm->loop, "dayfly io")) < 0)
         return err_errno(err, -r, "start the machine's I/O thread");
@@ -106,7 +143,8 @@ int dayfly_vm_new(struct dayfly_vm **out, const struct dayfly_config *config,
     if (!err)
         err = &local;
     struct dayfly_vm_options known = DAYFLY_VM_OPTIONS_INIT;
-    int r = options ? options_take(&known, sizeof(known), sizeof(known), options) : 0;
+    int r = options ? options_take(&known, sizeof(known), FIRST_BYTES(struct dayfly_vm_options, opaque), options)
+                    : 0;
     if (r < 0)
         return err_errno(err, -r, "dayfly_vm_options of %zu bytes", options->size);
     struct dayfly_vm *vm = calloc(1, sizeof(*vm));
@@ -116,6 +154,7 @@ int dayfly_vm_new(struct dayfly_vm **out, const struct dayfly_config *config,
     if (vm->options.log)
         vm->log = (struct log){
             .write = write_log, .opaque = vm, .level = (enum log_level)vm->options.log_level};
+    list_init(&vm->news);
     pthread_mutex_init(&vm->owner, NULL);
     pthread_mutex_init(&vm->lock, NULL);
     pthread_condattr_t monotonic;
@@ -142,8 +181,11 @@ void dayfly_vm_free(struct dayfly_vm *vm)
     if (vm->ops)
         vm->ops->destroy(vm->engine);
     if (vm->loop)
-        loop_stop(vm->loop);
+        loop_stop(vm->loop); /* tells the last news */
     devices_finish(&vm->devices);
+    struct news *news, *next;
+    list_for_each (news, next, &vm->news, node)
+        free(news);
     loop_free(vm->loop);
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);

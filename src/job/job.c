@@ -45,7 +45,7 @@
 /* How long the agent may take to answer a question about a job that has ended. */
 #define JOB_STAT_NS (10 * NS_PER_S)
 #define JOB_MAX_DEFAULT_CPUS 8
-#define JOB_CONSOLE_BYTES 65536
+#define JOB_CONSOLE_BYTES (1u << 20)
 
 #define ROOT_SERIAL  "root"
 #define LAYER_SERIAL "scratch"
@@ -188,6 +188,7 @@ static int create(struct run *run, struct dayfly_err *err)
     if ((run->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
         pipe2(run->console, O_CLOEXEC | O_NONBLOCK) < 0)
         return err_errno(err, errno, "prepare the machine");
+    fcntl(run->console[1], F_SETPIPE_SZ, JOB_CONSOLE_BYTES); /* a user may be allowed less: then less is kept */
     int r = describe(run, err);
     if (r < 0)
         return r;

@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <string.h>
 
+/* The length of a public struct's first version: up to the end of its then last member. */
+#define FIRST_BYTES(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
+
 /*
  * Copy the caller's struct over *known, which holds this version's defaults in known_bytes. An older,
  * shorter struct leaves the fields it lacks at their defaults; a newer, longer one is accepted while
