@@ -20,14 +20,15 @@
  * What the guest had sent before its connection (or the guest itself) went away is still delivered.
  *
  * Bounds: VSOCK_CONNECTIONS_MAX connections, of each at most VSOCK_BUFFER_BYTES that the host program
- * has not read yet; a guest that sends more than its credit is reset.
+ * has not read yet; a guest that sends more than its credit is reset. Each costs a descriptor, of which
+ * the process, with all its machines, has perhaps 1024.
  */
 
 #include "dayfly/error.h"
 #include "virtio/device.h"
 
 #define VSOCK_HOST_CID        2u
-#define VSOCK_CONNECTIONS_MAX 1024u
+#define VSOCK_CONNECTIONS_MAX 256u
 #define VSOCK_BUFFER_BYTES    (256u * 1024)
 
 struct virtio_vsock_options {

@@ -351,6 +351,33 @@ static void packets_behind_a_violation(struct contract_env *env)
     contract_assert_serves(env);
 }
 
+static void keep_socket(void *opaque, int fd, uint32_t guest_port)
+{
+    struct made *made = opaque;
+    assert_int_equal(write(made->accepted[1], &fd, sizeof(fd)), sizeof(fd));
+}
+
+/* A guest cannot have all of the process's descriptors. */
+static void connections_are_bounded(struct contract_env *env)
+{
+    unsigned open = 0;
+    struct header h;
+    assert_int_equal(virtio_vsock_listen(env->dev, PORT + 2, keep_socket, made_of(env)), 0);
+    start(env, 8);
+    do {
+        send_packet(env, header(PORT + 2, 6000 + open, REQUEST), NULL, 0);
+        h = receive(env, NULL);
+        contract_settle(env);
+    } while (le16toh(h.op) == RESPONSE && ++open < 2000);
+    for (unsigned i = 0; i < open; i++) {
+        int fd;
+        assert_int_equal(read(made_of(env)->accepted[0], &fd, sizeof(fd)), sizeof(fd));
+        close(fd);
+    }
+    assert_int_equal(le16toh(h.op), RST);
+    assert_in_range(open, 64, 256);
+}
+
 /* Everything the guest may send while the host does not read; then the host reads it all. */
 static void a_slow_host_loses_nothing(struct contract_env *env)
 {
@@ -657,6 +684,7 @@ static const struct contract_case cases[] = {
     {"strange packets", strange_packets},
     {"lengths that lie", lengths_that_lie},
     {"packets behind a violation", packets_behind_a_violation},
+    {"connections are bounded", connections_are_bounded},
     {"a slow host loses nothing", a_slow_host_loses_nothing},
     {"a guest beyond its credit is reset", a_guest_beyond_its_credit_is_reset},
     {"the guest's credit is kept", the_guest_s_credit_is_kept},
