@@ -4,7 +4,6 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "engine/engine.h"
@@ -13,6 +12,7 @@
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/program.h"
 
 struct doctor_options {
     bool json;
@@ -38,13 +38,9 @@ struct check {
 
 static int probe_program(const char *name, const char *package, struct dayfly_err *why)
 {
-    const char *path = getenv("PATH");
-    for (const char *p = path ? path : "/usr/bin:/bin"; *p; p += strcspn(p, ":"), p += *p == ':') {
-        char file[4096];
-        snprintf(file, sizeof(file), "%.*s/%s", (int)strcspn(p, ":"), p, name);
-        if (access(file, X_OK) == 0)
-            return 0;
-    }
+    _cleanup_free_ char *file = program_find(name);
+    if (file)
+        return 0;
     return err_set(why, ENOENT, "%s is not installed: apt-get install %s", name, package);
 }
 

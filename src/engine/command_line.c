@@ -20,6 +20,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/program.h"
 
 /* Takes `word`, which may be NULL when memory ran out. */
 static void append(struct command_line *line, char *word)
@@ -77,28 +78,6 @@ void command_line_finish(struct command_line *line)
     *line = (struct command_line){0};
 }
 
-/* "/usr/bin/name" for a program in PATH; NULL with errno when there is none. The caller frees it. */
-static char *find_program(const char *name)
-{
-    if (strchr(name, '/'))
-        return strdup(name);
-    const char *path = getenv("PATH");
-    if (!path || !*path)
-        path = "/usr/local/bin:/usr/bin:/bin";
-    while (*path) {
-        size_t len = strcspn(path, ":");
-        char *file = NULL;
-        if (len && asprintf(&file, "%.*s/%s", (int)len, path, name) < 0)
-            return NULL;
-        if (file && access(file, X_OK) == 0)
-            return file;
-        free(file);
-        path += len + (path[len] == ':');
-    }
-    errno = ENOENT;
-    return NULL;
-}
-
 /* In the child. Never returns. */
 static void become(const char *program, const struct command_line *line, int null_fd, int stderr_fd,
                    int failure_fd, pid_t parent)
@@ -127,7 +106,7 @@ pid_t command_line_spawn(struct command_line *line, int stderr_fd, struct dayfly
     int failure[2] = {-1, -1};
     if (line->failed || line->argc == 0)
         return err_set(err, ENOMEM, "out of memory");
-    _cleanup_free_ char *program = find_program(line->argv[0]);
+    _cleanup_free_ char *program = program_find(line->argv[0]);
     if (!program)
         return err_errno(err, errno, "%s", line->argv[0]);
     _cleanup_close_ int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);

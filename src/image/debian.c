@@ -17,6 +17,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/program.h"
 
 /* A chroot with a compiler takes 0.6 GiB and apt's downloads as much for a while. */
 #define MEMORY_WANTED (UINT64_C(2) << 30)
@@ -67,12 +68,12 @@ static int run_mmdebstrap(void *opaque, const struct scratch_place *place, void 
     if (job->sources_fd >= 0)
         argv[n++] = "-";
     argv[n] = NULL;
-    const struct scratch_program program = {.argv = argv,
-                                            .package = "mmdebstrap",
-                                            .stdin_fd = job->sources_fd,
-                                            .stdout_fd = job->tar_fd,
-                                            .stderr_fd = job->options->show_progress ? 2 : -1};
-    return scratch_run(&program, err);
+    const struct program program = {.argv = argv,
+                                    .package = "mmdebstrap",
+                                    .stdin_fd = job->sources_fd,
+                                    .stdout_fd = job->tar_fd,
+                                    .stderr_fd = job->options->show_progress ? 2 : -1};
+    return program_run(&program, err);
 }
 
 /* VERSION_CODENAME of a Debian host; false on any other system, whose mirrors are of no use. */

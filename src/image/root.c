@@ -19,6 +19,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/program.h"
 
 #define EROFS_SUPER_OFFSET 1024
 #define EROFS_MAGIC        0xE0F5E1E2u
@@ -125,9 +126,9 @@ static int pack(const struct job *job, const struct scratch_place *place, int64_
     setenv("SOURCE_DATE_EPOCH", time, 1);
     uuid_of(&job->source->identity, uuid);
     const char *const argv[] = {"mkfs.erofs", "--quiet", "-U", uuid, out, place->dir, NULL};
-    const struct scratch_program program = {
+    const struct program program = {
         .argv = argv, .package = "erofs-utils", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
-    int rc = scratch_run(&program, err);
+    int rc = program_run(&program, err);
     close(inherited);
     return rc;
 }

@@ -6,11 +6,8 @@
 #include <limits.h>
 #include <pwd.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -22,6 +19,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/program.h"
 
 /* Below this a tree in memory is not worth a try. */
 #define MEMORY_MIN   (UINT64_C(128) << 20)
@@ -46,83 +44,6 @@ uint64_t scratch_memory_budget(void)
     if (f)
         fclose(f);
     return kib * 1024 / 2;
-}
-
-/* ---- running programs ---- */
-
-static pid_t wait_for(pid_t pid, int *status)
-{
-    pid_t got;
-    do
-        got = waitpid(pid, status, 0);
-    while (got < 0 && errno == EINTR);
-    return got;
-}
-
-/* The last line of the file that is not empty, cut to the buffer. */
-static void last_line(int fd, char *out, size_t size)
-{
-    char tail[2048];
-    off_t end = lseek(fd, 0, SEEK_END);
-    off_t from = end > (off_t)sizeof(tail) - 1 ? end - ((off_t)sizeof(tail) - 1) : 0;
-    ssize_t n = io_pread_full(fd, tail, sizeof(tail) - 1, from);
-    size_t len = n > 0 ? (size_t)n : 0;
-    while (len && (tail[len - 1] == '\n' || tail[len - 1] == ' '))
-        len--;
-    tail[len] = '\0';
-    const char *line = strrchr(tail, '\n');
-    snprintf(out, size, "%.*s", (int)size - 1, line ? line + 1 : tail);
-}
-
-/* In the forked child. Gives exec's errno to the parent through a close-on-exec pipe. */
-static void exec_program(const struct scratch_program *program, int log_fd, int error_fd)
-{
-    sigset_t none;
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (dup2(program->stdin_fd >= 0 ? program->stdin_fd : null, 0) >= 0 &&
-        dup2(program->stdout_fd >= 0 ? program->stdout_fd : null, 1) >= 0 &&
-        dup2(program->stderr_fd >= 0 ? program->stderr_fd : log_fd, 2) >= 0)
-        execvpe(program->argv[0], (char *const *)program->argv,
-                program->env ? (char *const *)program->env : environ);
-    int code = errno;
-    io_write_full(error_fd, &code, sizeof(code));
-    _exit(CHILD_FAILED);
-}
-
-int scratch_run(const struct scratch_program *program, struct dayfly_err *err)
-{
-    const char *name = program->argv[0];
-    _cleanup_close_ int log = memfd_create("program's output", MFD_CLOEXEC);
-    int error[2];
-    if (log < 0 || pipe2(error, O_CLOEXEC) < 0)
-        return err_errno(err, errno, "cannot start %s", name);
-    pid_t pid = fork();
-    if (pid == 0)
-        exec_program(program, log, error[1]);
-    int code = pid < 0 ? errno : 0, status = 0;
-    close(error[1]);
-    if (pid > 0 && io_read_full(error[0], &code, sizeof(code)) != sizeof(code))
-        code = 0;
-    close(error[0]);
-    if (pid > 0)
-        wait_for(pid, &status);
-    if (code == ENOENT)
-        return err_set(err, ENOENT, "the program %s is missing; install Debian's package %s", name,
-                       program->package);
-    if (code)
-        return err_errno(err, code, "cannot start %s", name);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return 0;
-    char line[160];
-    last_line(log, line, sizeof(line));
-    const char *sep = line[0] ? ": " : "";
-    if (WIFSIGNALED(status))
-        return err_set(err, EIO, "%s was killed by signal %d%s%s", name, WTERMSIG(status), sep, line);
-    return err_set(err, strstr(line, "No space left") ? ENOSPC : EIO, "%s failed with status %d%s%s",
-                   name, WEXITSTATUS(status), sep, line);
 }
 
 /* ---- user namespaces ---- */
@@ -167,9 +88,9 @@ static bool map_subordinates(const char *program, const char *path, pid_t pid, u
         snprintf(words[i], sizeof(words[i]), "%u", numbers[i]);
     const char *const argv[] = {program,  words[0], words[1], words[2], words[3],
                                 words[4], words[5], words[6], NULL};
-    const struct scratch_program p = {
+    const struct program p = {
         .argv = argv, .package = "uidmap", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
-    return scratch_run(&p, NULL) == 0;
+    return program_run(&p, NULL) == 0;
 }
 
 /* Map ids for the child, which waits in its new user namespace: all of them with subordinate ids, else
@@ -276,7 +197,7 @@ static void __attribute__((noreturn)) child_main(const struct child *child)
         work(child, in_memory);
     }
     int status = 0;
-    if (pid < 0 || wait_for(pid, &status) < 0 || !WIFEXITED(status))
+    if (pid < 0 || program_wait(pid, &status) < 0 || !WIFEXITED(status))
         _exit(CHILD_FAILED);
     _exit(WEXITSTATUS(status));
 }
@@ -331,7 +252,7 @@ out:
     /* With its pipes closed the child that was waiting for its ids ends. */
     int status;
     if (rc && pid > 0)
-        wait_for(pid, &status);
+        program_wait(pid, &status);
     return rc;
 }
 
@@ -341,7 +262,7 @@ int scratch_wait(struct scratch *scratch, void *result, struct dayfly_err *err)
     int status = 0;
     ssize_t n = io_read_full(scratch->report_fd, &report, sizeof(report));
     close_fd(&scratch->report_fd);
-    wait_for(scratch->pid, &status);
+    program_wait(scratch->pid, &status);
     if (n != sizeof(report))
         return err_set(err, ECHILD, "the helper process was killed; is memory short?");
     if (result)

@@ -53,17 +53,6 @@ int scratch_start(struct scratch *scratch, const struct scratch_options *options
  * `result` may be NULL. */
 int scratch_wait(struct scratch *scratch, void *result, struct dayfly_err *err);
 
-/* Run a program and wait for it. It dies with its parent. A descriptor of -1 is /dev/null for stdin and
- * stdout; for stderr it is an anonymous file, whose last line *err quotes when the program fails.
- * -ENOENT with the name of the Debian package when there is no such program. */
-struct scratch_program {
-    const char *const *argv;
-    const char *const *env; /* its whole environment; NULL: the caller's */
-    const char *package; /* what to install when argv[0] is missing */
-    int stdin_fd, stdout_fd, stderr_fd;
-};
-int scratch_run(const struct scratch_program *program, struct dayfly_err *err);
-
 /* Bytes that may be spent on files in memory now: half of what is available. */
 uint64_t scratch_memory_budget(void);
 

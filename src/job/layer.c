@@ -12,13 +12,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "image/scratch.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/program.h"
 
-#define LAYER_MKE2FS "/usr/sbin/mke2fs"
-#define LAYER_UUID   "6461796f-6c61-4579-8572-000000000001"
+#define LAYER_UUID "6461796f-6c61-4579-8572-000000000001"
 
 static int unnamed_file(const char *dir, struct dayfly_err *err)
 {
@@ -55,15 +54,17 @@ int layer_make(const char *dir, uint64_t bytes, struct dayfly_err *err)
     /* mke2fs opens it by this name, in our own process table. */
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), fd);
-    /* It lives where a user's PATH does not lead. */
-    const char *program = access(LAYER_MKE2FS, X_OK) == 0 ? LAYER_MKE2FS : "mke2fs";
-    const char *const argv[] = {program, "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0",
+    const char *const argv[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0",
                                 "-O", "^has_journal,^resize_inode", "-U", LAYER_UUID,
                                 "-E", "lazy_itable_init=1,nodiscard,hash_seed=" LAYER_UUID, path, NULL};
     const char *const env[] = {"E2FSPROGS_FAKE_TIME=946684800", NULL};
-    const struct scratch_program mke2fs = {
-        .argv = argv, .env = env, .package = "e2fsprogs", .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
-    int r = scratch_run(&mke2fs, err);
+    const struct program mke2fs = {.argv = argv,
+                                   .env = env,
+                                   .package = "e2fsprogs",
+                                   .stdin_fd = -1,
+                                   .stdout_fd = -1,
+                                   .stderr_fd = -1};
+    int r = program_run(&mke2fs, err);
     if (r < 0) {
         err_wrap(err, "format the writable layer");
         return r;
