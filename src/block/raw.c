@@ -12,8 +12,8 @@
  * The image's pages are never mapped: a file that shrinks under us is a short read, hence -EIO, and no
  * SIGBUS.
  *
- * Locks: a writable image is locked for writing, a read-only one for reading, by open file description,
- * so that two machines, in one process or in two, cannot write the same disk.
+ * Locks: an image is locked by the rule of config/disk_lock.h, so that two machines, in one process or
+ * in two, cannot write the same disk.
  */
 #include "block/block.h"
 
@@ -32,6 +32,7 @@
 
 #include "block/raw_sync.h"
 #include "block/workers.h"
+#include "config/disk_lock.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -278,7 +279,7 @@ static void raw_destroy(struct block *block)
     workers_finish(&raw->workers);
     /* Closing would do it, if io_uring did not hold the file a little longer than its ring lives. */
     if (raw->locked)
-        fcntl(raw->fd, F_OFD_SETLK, &(struct flock){.l_type = F_UNLCK, .l_whence = SEEK_SET});
+        disk_unlock(raw->fd);
     if (raw->has_ring)
         io_uring_queue_exit(&raw->ring);
     close_fd(&raw->block.event_fd);
@@ -308,17 +309,6 @@ static void name_of(int fd, char *out, size_t size)
     if (n < 0)
         n = snprintf(out, size, "fd %d", fd);
     out[MIN((size_t)n, size - 1)] = '\0';
-}
-
-static int lock_file(int fd, bool read_only, const char *name, struct dayfly_err *err)
-{
-    struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-        return 0;
-    if (errno == EAGAIN || errno == EACCES)
-        return err_set(err, EBUSY, "disk %s is in use%s elsewhere; stop what uses it", name,
-                       read_only ? " for writing" : "");
-    return err_errno(err, errno, "lock disk %s", name);
 }
 
 /* Is the descriptor fit for what is asked of it? */
@@ -376,7 +366,7 @@ static int open_in(struct raw *raw, const struct block_raw_options *options, str
     if (rc == 0)
         rc = read_size(raw, &st, name, err);
     if (rc == 0 && !raw->is_device)
-        rc = lock_file(raw->fd, options->read_only, name, err);
+        rc = disk_lock(raw->fd, options->read_only, name, err);
     if (rc < 0)
         return rc;
     raw->locked = !raw->is_device;

@@ -13,8 +13,12 @@
 
 #include "dayfly/error.h"
 
-/* Take the lock; `fd` is open for what is asked. Returns 0, -EBUSY (somebody has it) or -errno. */
-int disk_lock(int fd, bool read_only, struct dayfly_err *err);
+/* Take the lock; `fd` is open for what is asked, `name` is for the message. Returns 0, -EBUSY (somebody
+ * has it) or -errno. */
+int disk_lock(int fd, bool read_only, const char *name, struct dayfly_err *err);
+
+/* Give it back before the last descriptor is closed. */
+void disk_unlock(int fd);
 
 /* Whether disk_lock would succeed, without taking anything. Returns 0, -EBUSY or -errno. */
 int disk_lock_probe(int fd, bool read_only);

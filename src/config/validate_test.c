@@ -300,23 +300,24 @@ static void test_a_disk_in_use_is_seen_and_not_taken(void **state)
 
     int fd = open(path, O_RDWR | O_CLOEXEC);
     assert_true(fd >= 0);
-    assert_int_equal(disk_lock(fd, true, &err), 0); /* a reader elsewhere */
+    assert_int_equal(disk_lock(fd, true, "x.img", &err), 0); /* a reader elsewhere */
     assert_int_equal(validate_yaml(folder, reads, &lines), 0);
     assert_int_equal(validate_yaml(folder, writes, &lines), -EINVAL);
     assert_string_equal(lines.text,
                         "2:16 disks[0].path: @/data.img is in use elsewhere | stop the other machine, "
                         "or use a copy\n");
-    assert_int_equal(disk_lock(fd, false, &err), 0); /* now a writer: validate held nothing back */
+    assert_int_equal(disk_lock(fd, false, "x.img", &err),
+                     0); /* now a writer: validate held nothing back */
     assert_int_equal(validate_yaml(folder, reads, &lines), -EINVAL);
     assert_string_equal(
         lines.text, "2:16 disks[0].path: @/data.img is in use for writing elsewhere | stop the other "
                     "machine, or use a copy\n");
     _cleanup_close_ int second = open(path, O_RDWR | O_CLOEXEC);
-    assert_int_equal(disk_lock(second, false, &err), -EBUSY);
-    assert_string_equal(err.msg, "the disk is in use elsewhere");
+    assert_int_equal(disk_lock(second, false, "x.img", &err), -EBUSY);
+    assert_string_equal(err.msg, "disk x.img is in use elsewhere; stop what uses it");
     close(fd);
     assert_int_equal(validate_yaml(folder, writes, &lines), 0);
-    assert_int_equal(disk_lock(second, false, &err), 0);
+    assert_int_equal(disk_lock(second, false, "x.img", &err), 0);
 }
 
 static void test_permission_is_the_callers(void **state)
