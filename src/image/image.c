@@ -15,12 +15,7 @@
 #include "image/root.h"
 #include "util/cleanup.h"
 #include "util/err.h"
-
-static void json_unref(json_t **json)
-{
-    json_decref(*json);
-}
-#define _cleanup_json_ _cleanup_(json_unref)
+#include "util/json.h"
 
 /* ---- looking ---- */
 

@@ -19,13 +19,8 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/json.h"
 #include "util/nearest.h"
-
-static void json_unref(json_t **json)
-{
-    json_decref(*json);
-}
-#define _cleanup_json_ _cleanup_(json_unref)
 
 const char *store_root_name(const struct digest *manifest, char out[STORE_ROOT_NAME_BYTES])
 {

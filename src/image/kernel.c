@@ -15,15 +15,10 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/json.h"
 #include "util/nearest.h"
 
 #define KERNEL_JSON_MAX (256u << 10)
-
-static void json_unref(json_t **json)
-{
-    json_decref(*json);
-}
-#define _cleanup_json_ _cleanup_(json_unref)
 
 bool kernel_name_ok(const char *name)
 {

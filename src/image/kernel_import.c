@@ -22,15 +22,10 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/json.h"
 
 #define VMLINUZ_MAX_BYTES (UINT64_C(256) << 20)
 #define BUILTIN_MAX_BYTES (1u << 20)
-
-static void json_unref(json_t **json)
-{
-    json_decref(*json);
-}
-#define _cleanup_json_ _cleanup_(json_unref)
 
 /* What has been seen of the package. */
 struct package {

@@ -8,12 +8,7 @@
 
 #include "util/cleanup.h"
 #include "util/err.h"
-
-static void json_unref(json_t **json)
-{
-    json_decref(*json);
-}
-#define _cleanup_json_ _cleanup_(json_unref)
+#include "util/json.h"
 
 json_t *oci_json_load(const char *json, size_t len, struct dayfly_err *err)
 {
