@@ -71,12 +71,14 @@ give_up(const struct child *c, enum proto_exec_step step, int code, const char *
     _exit(127);
 }
 
+/* All 64 to their defaults, by the kernel's own call: a C library keeps two of them to itself, and whoever
+ * started us may have ignored them. A zeroed action of the kernel's is SIG_DFL, without flags or mask. */
 static void reset_signals(void)
 {
-    struct sigaction plain = {.sa_handler = SIG_DFL};
+    static const uint64_t plain[4]; /* handler, flags, restorer, mask */
     sigset_t none;
     for (int i = 1; i <= 64; i++)
-        sigaction(i, &plain, NULL);
+        syscall(SYS_rt_sigaction, i, plain, NULL, sizeof(plain[3]));
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
