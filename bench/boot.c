@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 #include "dayfly/vm.h"
-#include "image/initramfs.h"
 #include "image/kernel.h"
 #include "image/store.h"
 #include "job/guest.h"
@@ -187,11 +186,7 @@ int main(int argc, char **argv)
     struct parts parts = {.memory_mib = memory_mib};
     if (store_open(&store, NULL, STORE_READ, &err) < 0 || kernel_open(&store, NULL, &kernel, &err) < 0)
         fail("kernel", &err);
-    struct initramfs_module modules[KERNEL_MAX_MODULES];
-    for (size_t i = 0; i < kernel.module_count; i++)
-        modules[i] = (struct initramfs_module){
-            .name = kernel.modules[i].name, .data = kernel.modules[i].data, .len = kernel.modules[i].len};
-    if (initramfs_build(modules, kernel.module_count, &parts.initrd_fd, &err) < 0)
+    if (kernel_initramfs(&kernel, KERNEL_MMIO, &parts.initrd_fd, &err) < 0)
         fail("initramfs", &err);
     parts.kernel_fd = kernel.vmlinux_fd;
 

@@ -10,8 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "image/initramfs.h"
 #include "image/kernel_modules.h"
 #include "image/store_impl.h"
+#include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
@@ -241,6 +243,40 @@ void kernel_finish(struct kernel *kernel)
     if (kernel->vmlinux_fd > 0)
         close_fd(&kernel->vmlinux_fd);
     *kernel = (struct kernel){.vmlinux_fd = -1};
+}
+
+/* ---- booting ---- */
+
+/* None of these shares a dependency with a driver behind it in kernel_modules.c's list: a dependency
+ * counts as the first one's, and would be missing with it. */
+static bool is_needed(const struct kernel_module *module, unsigned devices)
+{
+    static const struct {
+        const char *driver;
+        enum kernel_device device;
+    } rows[] = {
+        {"virtio_net", KERNEL_NET},
+        {"virtiofs", KERNEL_SHARE},
+        {"virtio_balloon", KERNEL_BALLOON},
+        {"virtio_mmio", KERNEL_MMIO},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        if (!strcmp(module->sake, rows[i].driver))
+            return devices & rows[i].device;
+    return true;
+}
+
+int kernel_initramfs(const struct kernel *kernel, unsigned devices, int *memfd, struct dayfly_err *err)
+{
+    struct initramfs_module modules[KERNEL_MAX_MODULES];
+    size_t count = 0;
+    for (size_t i = 0; i < kernel->module_count; i++) {
+        const struct kernel_module *m = &kernel->modules[i];
+        if (is_needed(m, devices))
+            modules[count++] =
+                (struct initramfs_module){.name = m->name, .data = m->data, .len = m->len};
+    }
+    return initramfs_build(modules, count, memfd, err);
 }
 
 /* ---- listing and removing ---- */

@@ -29,9 +29,7 @@
 
 struct kernel_module {
     char name[KERNEL_NAME_BYTES]; /* as lsmod spells it: virtio_blk */
-    /* For the sake of which driver it is here: itself, or the first that depends on it. A machine
-     * without a network, shares, a balloon or virtio-mmio may leave out those of virtio_net, virtiofs
-     * and fuse, virtio_balloon, virtio_mmio: each costs boot time. */
+    /* For the sake of which driver it is here: itself, or the first that depends on it. */
     char sake[KERNEL_NAME_BYTES];
     void *data; /* the .ko, uncompressed */
     size_t len;
@@ -54,6 +52,21 @@ struct kernel {
  */
 int kernel_open(struct store *store, const char *name, struct kernel *out, struct dayfly_err *err);
 void kernel_finish(struct kernel *kernel); /* safe on a zeroed one */
+
+/* What not every machine has. The drivers of everything else are always loaded; so is fuse, whose
+ * /dev/fuse serves programs of the guest. */
+enum kernel_device {
+    KERNEL_NET = 1 << 0,
+    KERNEL_SHARE = 1 << 1,
+    KERNEL_BALLOON = 1 << 2,
+    KERNEL_MMIO = 1 << 3, /* virtio over MMIO, as QEMU's microvm without PCI has it */
+};
+
+/*
+ * The initramfs (see initramfs.h) with the kernel's modules, but without the drivers that only a device
+ * which is not among `devices` would need: each costs boot time. The caller closes *memfd.
+ */
+int kernel_initramfs(const struct kernel *kernel, unsigned devices, int *memfd, struct dayfly_err *err);
 
 /* Import from Debian's package file. `name` NULL: the kernel's release. Replaces one of that name.
  * out_name (may be NULL) receives the name. */

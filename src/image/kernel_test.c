@@ -224,6 +224,54 @@ static void test_a_package_becomes_a_kernel(void **state)
     assert_int_equal(kernel_remove(&f->store, "mine", &err), -ENOENT);
 }
 
+/* Whether the initramfs for these devices has the module. */
+static bool boots_with(const struct kernel *kernel, unsigned devices, const char *module)
+{
+    static char bytes[8 << 20];
+    char path[128];
+    int fd = -1;
+    assert_int_equal(kernel_initramfs(kernel, devices, &fd, NULL), 0);
+    ssize_t n = pread(fd, bytes, sizeof(bytes), 0);
+    close(fd);
+    assert_in_range(n, 1, sizeof(bytes) - 1); /* the whole of it */
+    snprintf(path, sizeof(path), "lib/modules/%s.ko", module);
+    return memmem(bytes, (size_t)n, path, strlen(path));
+}
+
+static void test_a_machine_loads_no_driver_that_it_has_no_device_for(void **state)
+{
+    (void)state;
+    char bytes[] = "a module";
+    struct kernel_module modules[] = {
+        {.name = "virtio_mmio", .sake = "virtio_mmio"},
+        {.name = "virtio_blk", .sake = "virtio_blk"},
+        {.name = "failover", .sake = "virtio_net"},
+        {.name = "virtio_net", .sake = "virtio_net"},
+        {.name = "fuse", .sake = "fuse"},
+        {.name = "virtiofs", .sake = "virtiofs"},
+        {.name = "virtio_balloon", .sake = "virtio_balloon"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(modules); i++) {
+        modules[i].data = bytes;
+        modules[i].len = sizeof(bytes);
+    }
+    const struct kernel kernel = {
+        .vmlinux_fd = -1, .modules = modules, .module_count = ARRAY_SIZE(modules)};
+    static const struct {
+        const char *module;
+        unsigned device; /* 0: always there */
+    } rows[] = {
+        {"virtio_mmio", KERNEL_MMIO},       {"virtio_blk", 0}, {"failover", KERNEL_NET},
+        {"virtio_net", KERNEL_NET},         {"fuse", 0},       {"virtiofs", KERNEL_SHARE},
+        {"virtio_balloon", KERNEL_BALLOON},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        assert_true(boots_with(&kernel, rows[i].device, rows[i].module));
+        assert_int_equal(boots_with(&kernel, ~rows[i].device, rows[i].module), rows[i].device == 0);
+        assert_int_equal(boots_with(&kernel, 0, rows[i].module), rows[i].device == 0);
+    }
+}
+
 static void test_without_a_kernel_the_error_says_how_to_get_one(void **state)
 {
     struct fixture *f = *state;
@@ -415,6 +463,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_a_package_becomes_a_kernel),
+        TEST(test_a_machine_loads_no_driver_that_it_has_no_device_for),
         TEST(test_without_a_kernel_the_error_says_how_to_get_one),
         TEST(test_damage_is_seen),
         TEST(test_hostile_and_useless_packages),

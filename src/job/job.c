@@ -29,7 +29,6 @@
 
 #include "dayfly/config.h"
 #include "image/image.h"
-#include "image/initramfs.h"
 #include "image/kernel.h"
 #include "image/store.h"
 #include "job/layer.h"
@@ -131,13 +130,8 @@ static int open_parts(struct run *run, struct dayfly_err *err)
         return r;
     if ((r = kernel_open(&run->store, options->kernel, &run->kernel, err)) < 0)
         return r;
-
-    struct initramfs_module modules[KERNEL_MAX_MODULES];
-    for (size_t i = 0; i < run->kernel.module_count; i++)
-        modules[i] = (struct initramfs_module){.name = run->kernel.modules[i].name,
-                                               .data = run->kernel.modules[i].data,
-                                               .len = run->kernel.modules[i].len};
-    if ((r = initramfs_build(modules, run->kernel.module_count, &run->initramfs_fd, err)) < 0)
+    /* Disks, vsock, entropy, all over PCI: none of the devices that are told apart. */
+    if ((r = kernel_initramfs(&run->kernel, 0, &run->initramfs_fd, err)) < 0)
         return r;
     run->layer_fd = layer_make(run->store.path, options->disk_bytes, err);
     return run->layer_fd < 0 ? run->layer_fd : 0;
