@@ -7,6 +7,7 @@
 
 #include "command.h"
 #include "dayfly/config.h"
+#include "fault.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/text.h"
@@ -15,27 +16,29 @@ struct validate_options {
     bool json;
 };
 
-struct found {
-    enum dayfly_severity severity;
-    unsigned line, column;
-    char *where, *message, *hint; /* hint may be NULL */
-};
-
 struct faults {
-    struct found *found;
+    struct dayfly_fault *found; /* copies, which own their where, message and hint */
     size_t count;
     unsigned errors;
     bool incomplete; /* no memory for one of them */
 };
 
+static void fault_finish(struct dayfly_fault *fault)
+{
+    free((char *)fault->where);
+    free((char *)fault->message);
+    free((char *)fault->hint);
+}
+
 static void collect(void *opaque, const struct dayfly_fault *fault)
 {
     struct faults *faults = opaque;
-    struct found *bigger = reallocarray(faults->found, faults->count + 1, sizeof(*bigger));
+    struct dayfly_fault *bigger = reallocarray(faults->found, faults->count + 1, sizeof(*bigger));
     faults->errors += fault->severity == DAYFLY_FAULT_ERROR;
     if (bigger)
         faults->found = bigger;
-    struct found copy = {
+    struct dayfly_fault copy = {
+        .size = sizeof(copy),
         .severity = fault->severity,
         .line = fault->line,
         .column = fault->column,
@@ -45,9 +48,7 @@ static void collect(void *opaque, const struct dayfly_fault *fault)
     };
     if (!bigger || !copy.where || !copy.message) {
         faults->incomplete = true;
-        free(copy.where);
-        free(copy.message);
-        free(copy.hint);
+        fault_finish(&copy);
         return;
     }
     faults->found[faults->count++] = copy;
@@ -55,36 +56,23 @@ static void collect(void *opaque, const struct dayfly_fault *fault)
 
 static void faults_finish(struct faults *faults)
 {
-    for (size_t i = 0; i < faults->count; i++) {
-        free(faults->found[i].where);
-        free(faults->found[i].message);
-        free(faults->found[i].hint);
-    }
+    for (size_t i = 0; i < faults->count; i++)
+        fault_finish(&faults->found[i]);
     free(faults->found);
 }
 
 static int by_place(const void *a, const void *b)
 {
-    const struct found *x = a, *y = b;
+    const struct dayfly_fault *x = a, *y = b;
     if (x->line != y->line)
         return x->line < y->line ? -1 : 1;
     return (x->column > y->column) - (x->column < y->column);
 }
 
-static const char *severity_name(enum dayfly_severity severity)
-{
-    return severity == DAYFLY_FAULT_ERROR ? "error" : "warning";
-}
-
 static void print_human(const char *file, const struct faults *faults)
 {
-    for (size_t i = 0; i < faults->count; i++) {
-        const struct found *f = &faults->found[i];
-        fprintf(stderr, "%s:%u:%u: %s: %s%s%s\n", file, f->line, f->column, severity_name(f->severity),
-                f->where, f->where[0] ? ": " : "", f->message);
-        if (f->hint)
-            fprintf(stderr, "    hint: %s\n", f->hint);
-    }
+    for (size_t i = 0; i < faults->count; i++)
+        fault_print(&faults->found[i], file);
     if (faults->errors)
         fprintf(stderr, "%s: %u error%s\n", file, faults->errors, faults->errors == 1 ? "" : "s");
     else
@@ -99,9 +87,9 @@ static int print_json(const char *file, const struct faults *faults, struct dayf
     if (name)
         text_make_printable(name); /* JSON is UTF-8, a file's name need not be */
     for (size_t i = 0; i < faults->count && !rc; i++) {
-        const struct found *f = &faults->found[i];
+        const struct dayfly_fault *f = &faults->found[i];
         rc = json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:i, s:s, s:s?}", "severity",
-                                                   severity_name(f->severity), "where", f->where,
+                                                   fault_severity_name(f->severity), "where", f->where,
                                                    "line", (int)f->line, "column", (int)f->column,
                                                    "message", f->message, "hint", f->hint));
     }

@@ -13,6 +13,7 @@
 #include "dayfly/config.h"
 #include "dayfly/vm.h"
 #include "engine_option.h"
+#include "fault.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -60,10 +61,7 @@ static void log_line_out(void *opaque, enum dayfly_log_level level, const char *
 static void print_fault(void *opaque, const struct dayfly_fault *fault)
 {
     const struct vm_run_options *options = opaque;
-    fprintf(stderr, "%s:%u:%u: %s%s%s\n", fault->file ? fault->file : options->file, fault->line,
-            fault->column, fault->where, *fault->where ? ": " : "", fault->message);
-    if (fault->hint)
-        fprintf(stderr, "    hint: %s\n", fault->hint);
+    fault_print(fault, options->file);
 }
 
 /*

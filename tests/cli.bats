@@ -79,6 +79,15 @@ m.yaml: 3 errors' ]
     [ "$before" = "$(ls -l --time-style=full-iso)" ]
 }
 
+@test "vm run says the faults as validate does" {
+    printf 'cpu: 2\nlinux: {kernel: vmlinuz}\n' > m.yaml
+    touch vmlinuz
+    run -125 --separate-stderr "$DAYFLY" vm run -f m.yaml
+    [ -z "$output" ]
+    [ "${stderr_lines[0]}" = 'm.yaml:1:1: error: unknown key "cpu"' ]
+    [ "${stderr_lines[1]}" = '    hint: did you mean `cpus`?' ]
+}
+
 @test "validate accepts a good machine, from any folder" {
     mkdir vm
     printf 'linux: {kernel: vmlinuz}\n' > vm/m.yaml
