@@ -3,15 +3,15 @@
 
 load common
 
-# An initramfs that says how many processors it has, and switches off.
+# An initramfs that says how many processors it has, and then runs $1: by default it switches off.
 make_initrd() {
     mkdir -p "$TEST_DIR/root/bin" "$TEST_DIR/root/dev" "$TEST_DIR/root/proc"
     cp "$(command -v busybox)" "$TEST_DIR/root/bin/busybox"
-    cat >"$TEST_DIR/root/init" <<'INIT'
+    cat >"$TEST_DIR/root/init" <<INIT
 #!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
-/bin/busybox echo "up with $(/bin/busybox nproc)"
-/bin/busybox poweroff -f
+/bin/busybox echo "up with \$(/bin/busybox nproc)"
+${1:-/bin/busybox poweroff -f}
 INIT
     chmod +x "$TEST_DIR/root/init"
     (cd "$TEST_DIR/root" && find . | cpio -o -H newc --quiet) >"$TEST_DIR/initrd"
@@ -44,5 +44,13 @@ YAML
     [ "$status" -eq 0 ]
     [[ "$output" == *"up with 1"* ]]
     [[ "$output" == *"the machine ended"* ]]
+    nothing_left
+}
+
+@test "two machines in one process are paused, resumed and stopped apart from each other" {
+    make_initrd 'while :; do echo tick; /bin/busybox usleep 100000; done'
+    run timeout -k 10 "$LIMIT" build/tests/machine/lifecycle "$ENGINE" "$KERNEL" "$TEST_DIR/initrd"
+    echo "$output"
+    [ "$status" -eq 0 ]
     nothing_left
 }
