@@ -71,8 +71,9 @@ give_up(const struct child *c, enum proto_exec_step step, int code, const char *
     _exit(127);
 }
 
-/* All 64 to their defaults, by the kernel's own call: a C library keeps two of them to itself, and whoever
- * started us may have ignored them. A zeroed action of the kernel's is SIG_DFL, without flags or mask. */
+/* All 64 to their defaults, by the kernel's own call: a C library keeps two of them to itself, and
+ * whoever started us may have ignored them. A zeroed action of the kernel's is SIG_DFL, without flags
+ * or mask. */
 static void reset_signals(void)
 {
     static const uint64_t plain[4]; /* handler, flags, restorer, mask */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long from exec of a monitor to the answer of the agent in its guest, and how much memory the monitor
- * takes beside the guest's: our monitor against QEMU's microvm, both on /dev/kvm, with the same
+ * How long from exec of a monitor to the answer of the agent in its guest, and how much memory the
+ * monitor takes beside the guest's: our monitor against QEMU's microvm, both on /dev/kvm, with the same
  * kernel, initramfs and command line. Run by bench/boot.
  *
  * Both give the guest one processor, a serial port that nobody reads, and a virtio console whose port
@@ -33,8 +33,9 @@
 #define ROUNDS_MAX 100
 #define LIMIT_NS   (120 * NS_PER_S)
 
-static const char command_line[] = "console=ttyS0 quiet panic=-1 reboot=a cryptomgr.notests random.trust_cpu=on "
-                                   "8250.nr_uarts=1 dayfly.port=agent";
+static const char command_line[] =
+    "console=ttyS0 quiet panic=-1 reboot=a cryptomgr.notests random.trust_cpu=on "
+    "8250.nr_uarts=1 dayfly.port=agent";
 
 static void fail(const char *what, const struct dayfly_err *err)
 {
@@ -42,7 +43,7 @@ static void fail(const char *what, const struct dayfly_err *err)
     exit(1);
 }
 
-/* -- our monitor: a program on the public library ------------------------------------------------------ */
+/* -- our monitor: a program on the public library --------------------------------------------- */
 
 static int monitor(int agent_fd, int kernel_fd, int initrd_fd, unsigned memory_mib)
 {
@@ -59,7 +60,8 @@ static int monitor(int agent_fd, int kernel_fd, int initrd_fd, unsigned memory_m
     console.name = "agent";
     console.input_fd = console.output_fd = agent_fd;
     options.engine = DAYFLY_ENGINE_KVM;
-    if (dayfly_config_new(&config) < 0 || dayfly_config_set_memory(config, (uint64_t)memory_mib << 20) < 0 ||
+    if (dayfly_config_new(&config) < 0 ||
+        dayfly_config_set_memory(config, (uint64_t)memory_mib << 20) < 0 ||
         dayfly_config_set_linux(config, &boot) < 0 || dayfly_config_add_console(config, &console) < 0 ||
         dayfly_config_set_entropy(config, false) < 0)
         fail("describe", NULL);
@@ -71,7 +73,7 @@ static int monitor(int agent_fd, int kernel_fd, int initrd_fd, unsigned memory_m
     return 0;
 }
 
-/* -- the two, as argument vectors ------------------------------------------------------------------------ */
+/* -- the two, as argument vectors ------------------------------------------------------------- */
 
 struct parts {
     int kernel_fd, initrd_fd;
@@ -88,7 +90,8 @@ static void exec_ours(const struct parts *parts, int agent_fd)
     execl("/proc/self/exe", "bench-boot", "--monitor", fds[0], fds[1], fds[2], fds[3], (char *)NULL);
 }
 
-/* microvm at its leanest: virtio over MMIO, no PCI, none of the old timers and interrupt controllers. */
+/* microvm at its leanest: virtio over MMIO, no PCI, none of the old timers and interrupt controllers.
+ */
 static void exec_qemu(const struct parts *parts, int agent_fd)
 {
     char kernel[64], initrd[64], chardev[64], memory[64];
@@ -100,8 +103,8 @@ static void exec_qemu(const struct parts *parts, int agent_fd)
            "-display", "none", "-accel", "kvm", "-cpu", "host", "-machine",
            "microvm,acpi=on,pcie=off,rtc=off,pit=off,pic=off,auto-kernel-cmdline=off,x-option-roms=off,"
            "dump-guest-core=off", /* marks guest memory for overhead_of_process */
-           "-m", memory, "-kernel", kernel, "-initrd", initrd, "-append", command_line,
-           "-serial", "null", "-device", "virtio-serial-device,max_ports=2", "-chardev", chardev, "-device",
+           "-m", memory, "-kernel", kernel, "-initrd", initrd, "-append", command_line, "-serial",
+           "null", "-device", "virtio-serial-device,max_ports=2", "-chardev", chardev, "-device",
            "virtserialport,chardev=agent,name=agent", (char *)NULL);
 }
 
@@ -144,7 +147,7 @@ static void run_once(struct contestant *who, const struct parts *parts, unsigned
     guest_free(guest);
 }
 
-/* -- figures --------------------------------------------------------------------------------------------- */
+/* -- figures ---------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {

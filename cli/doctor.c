@@ -106,8 +106,8 @@ static int doctor(const struct call *call)
         all &= works;
         engine |= works && (strcmp(check->name, "kvm") == 0 || strcmp(check->name, "tcg") == 0);
         if (options->json)
-            json_array_append_new(findings, json_pack("{s:s, s:b, s:s}", "name", check->name, "works", works,
-                                                      "why", why.msg));
+            json_array_append_new(findings, json_pack("{s:s, s:b, s:s}", "name", check->name, "works",
+                                                      works, "why", why.msg));
         else
             fprintf(stderr, "%-4s %s%s%s\n", works ? "ok" : "no", check->what, why.msg[0] ? ": " : "",
                     why.msg);
@@ -128,9 +128,10 @@ static int doctor(const struct call *call)
 const struct command doctor_command = {
     .name = "doctor",
     .summary = "say what works on this host, and what would make the rest work",
-    .description = "Tries each thing that Dayfly needs rather than looking for its name: /dev/kvm, for "
-                   "instance, is opened and made to run the instructions that a kernel needs.\n\n"
-                   "Exit status: 0 when some engine can run a job (with CHECK: when that works), else 125.",
+    .description =
+        "Tries each thing that Dayfly needs rather than looking for its name: /dev/kvm, for "
+        "instance, is opened and made to run the instructions that a kernel needs.\n\n"
+        "Exit status: 0 when some engine can run a job (with CHECK: when that works), else 125.",
     .operands = "[CHECK]",
     .max_operands = 1,
     .rows = rows,

@@ -10,9 +10,11 @@
 #include "dayfly/vm.h"
 
 #define ENGINE_OPTION(type, member)                                                                    \
-    {"engine", 0, "auto|kvm|tcg",                                                                      \
-     "what runs the guest: our monitor on /dev/kvm, or QEMU's translator (default: auto)",             \
-     OPTION_CHOICE(type, member)}
+    {                                                                                                  \
+        "engine", 0, "auto|kvm|tcg",                                                                   \
+            "what runs the guest: our monitor on /dev/kvm, or QEMU's translator (default: auto)",      \
+            OPTION_CHOICE(type, member)                                                                \
+    }
 
 /* The words of ENGINE_OPTION; the parser has let no other through. */
 static inline enum dayfly_engine engine_option(const char *word)

@@ -37,12 +37,14 @@ static const struct option_row rows[] = {
     ENGINE_OPTION(struct run_options, engine),
     {"cpus", 0, "N", "processors of the machine (default: the host's, at most 8)",
      OPTION_NUMBER(struct run_options, cpus, 1, 254)},
-    {"memory", 'm', "SIZE", "memory of the machine (default: 1GiB)", OPTION_SIZE(struct run_options, memory)},
+    {"memory", 'm', "SIZE", "memory of the machine (default: 1GiB)",
+     OPTION_SIZE(struct run_options, memory)},
     {"disk", 0, "SIZE", "space for what the job writes (default: 10GiB; used as it is written)",
      OPTION_SIZE(struct run_options, disk)},
     {"timeout", 0, "DURATION", "end the command after this time, with status 124",
      OPTION_DURATION(struct run_options, timeout)},
-    {"env", 'e', "NAME=VALUE", "set a variable of the command's environment; NAME alone takes the caller's",
+    {"env", 'e', "NAME=VALUE",
+     "set a variable of the command's environment; NAME alone takes the caller's",
      OPTION_LIST(struct run_options, env)},
     {"workdir", 'w', "DIR", "directory in which the command starts (default: the image's)",
      OPTION_STRING(struct run_options, workdir)},
@@ -53,7 +55,8 @@ static const struct option_row rows[] = {
     {"interactive", 'i', NULL, "give the command the caller's standard input",
      OPTION_FLAG(struct run_options, interactive)},
     {"tty", 't', NULL, "give the command a terminal", OPTION_FLAG(struct run_options, tty)},
-    {"report", 0, "FILE", "write the job's report there, as JSON", OPTION_STRING(struct run_options, report)},
+    {"report", 0, "FILE", "write the job's report there, as JSON",
+     OPTION_STRING(struct run_options, report)},
     {"verbose", 'v', NULL, "say how the engine was chosen and how long each part took",
      OPTION_FLAG(struct run_options, verbose)},
     {"quiet", 'q', NULL, "say nothing unless something fails", OPTION_FLAG(struct run_options, quiet)},
@@ -63,13 +66,15 @@ static const struct option_row rows[] = {
 static const struct example examples[] = {
     {"dayfly run debian -- uname -r", "a command in a fresh Debian"},
     {"dayfly run -it debian", "a shell to look around in; all it changes is gone afterwards"},
-    {"tar c . | dayfly run -i debian -- sh -c 'tar x && make test'", "a build of the current directory"},
+    {"tar c . | dayfly run -i debian -- sh -c 'tar x && make test'",
+     "a build of the current directory"},
     {"dayfly run --timeout 10m --memory 4GiB --report job.json debian -- make -j4",
      "with limits, and a report of what happened"},
     {0},
 };
 
-/* -- the terminal ------------------------------------------------------------------------------------- */
+/* -- the terminal -------------------------------------------------------------------------------------
+ */
 
 /* Raw mode for the caller's terminal, given back by the destructor of the scope. */
 struct raw_terminal {
@@ -156,7 +161,8 @@ static void tell_console(char *console)
     }
 }
 
-/* -- signals ------------------------------------------------------------------------------------------ */
+/* -- signals ------------------------------------------------------------------------------------------
+ */
 
 /* Blocked before any thread exists, so that only the descriptor sees them. Returns it, or -errno. */
 static int catch_signals(struct dayfly_err *err)
@@ -173,7 +179,7 @@ static int catch_signals(struct dayfly_err *err)
     return fd < 0 ? err_errno(err, errno, "watch for signals") : fd;
 }
 
-/* -- the command ---------------------------------------------------------------------------------------- */
+/* -- the command ------------------------------------------------------------------------------ */
 
 /* NAME=VALUE as given; NAME takes the caller's value, and is left out when there is none. The strings
  * are in `made`, for the caller to free. */
@@ -295,14 +301,19 @@ const struct command run_command = {
     .name = "run",
     .summary = "run a command in a fresh sandbox",
     .description =
-        "Makes a virtual machine that did not exist a moment before, starts it from IMAGE, runs CMD in it "
-        "and lets nothing of it stay. Without CMD the image's own command runs. Standard output and error "
+        "Makes a virtual machine that did not exist a moment before, starts it from IMAGE, runs CMD in "
+        "it "
+        "and lets nothing of it stay. Without CMD the image's own command runs. Standard output and "
+        "error "
         "are the command's; what dayfly has to say goes to standard error.\n\n"
-        "What the job writes goes to a layer of its own above the image, on a file without a name: the next "
+        "What the job writes goes to a layer of its own above the image, on a file without a name: the "
+        "next "
         "job starts from exactly the same state.\n\n"
-        "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second one, "
+        "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second "
+        "one, "
         "or ten seconds, ends it. While the machine still starts, a signal ends the run at once.\n\n"
-        "Exit status: the command's own; 124 when --timeout ended it; 125 when dayfly itself failed; 126 "
+        "Exit status: the command's own; 124 when --timeout ended it; 125 when dayfly itself failed; "
+        "126 "
         "when the command cannot be executed; 127 when it is not there; 128+N when signal N ended it.",
     .operands = "IMAGE [--] [CMD [ARG...]]",
     .min_operands = 1,

@@ -126,7 +126,8 @@ static int vm_run(const struct call *call)
 
     struct dayfly_config *config = NULL;
     struct dayfly_vm *vm = NULL;
-    int r = signal_fd < 0 || event_fd < 0 ? err_errno(&err, errno, "prepare") : dayfly_config_new(&config);
+    int r =
+        signal_fd < 0 || event_fd < 0 ? err_errno(&err, errno, "prepare") : dayfly_config_new(&config);
     /* Faults are printed one by one; the error that comes back only repeats the first. */
     if (r == 0)
         r = dayfly_config_load_yaml(config, options->file, print_fault, (void *)options, &err);
@@ -149,7 +150,8 @@ static const struct command vm_run_command = {
     .summary = "run a described machine in the foreground",
     .description =
         "Boots the machine that FILE describes and waits until it is switched off. Ctrl-C (SIGINT, as "
-        "SIGTERM and SIGHUP) presses its power button; a second one, or ten seconds, pulls the plug.\n\n"
+        "SIGTERM and SIGHUP) presses its power button; a second one, or ten seconds, pulls the "
+        "plug.\n\n"
         "Exit status: 0 when the guest switched itself off or reset; 125 when the description is "
         "faulty or the machine failed; 128+N when signal N ended it.",
     .rows = rows,

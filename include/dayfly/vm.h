@@ -70,8 +70,10 @@ struct dayfly_vm_options {
 
     void *opaque;
 };
-#define DAYFLY_VM_OPTIONS_INIT \
-    {.size = sizeof(struct dayfly_vm_options)}
+#define DAYFLY_VM_OPTIONS_INIT                                                                         \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_vm_options)                                                       \
+    }
 
 /*
  * Make a machine: its memory, devices and processors; nothing runs yet. The description is validated

@@ -523,7 +523,8 @@ static void check_streams(struct validator *v)
     }
 }
 
-/* Whether somebody listens on a Unix socket. What a killed machine left behind refuses; it is replaced. */
+/* Whether somebody listens on a Unix socket. What a killed machine left behind refuses; it is replaced.
+ */
 static bool somebody_listens(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -546,7 +547,8 @@ static void check_vsock(struct validator *v)
         else
             cannot_use(v, "vsock.socket", path, errno, "reach");
     } else if (!S_ISSOCK(st.st_mode)) {
-        fault(v, "vsock.socket", "name a path where nothing is yet", "%s exists, and is no socket", path);
+        fault(v, "vsock.socket", "name a path where nothing is yet", "%s exists, and is no socket",
+              path);
     } else if (somebody_listens(path)) {
         fault(v, "vsock.socket", "give each machine a path of its own", "%s is in use", path);
     }

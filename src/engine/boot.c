@@ -32,7 +32,8 @@ static int checked(int file, struct dayfly_err *err)
 {
     char magic[4];
     struct elf_kernel kernel;
-    if (io_pread_full(file, magic, sizeof(magic), 0) != sizeof(magic) || memcmp(magic, "\177ELF", 4) != 0)
+    if (io_pread_full(file, magic, sizeof(magic), 0) != sizeof(magic) ||
+        memcmp(magic, "\177ELF", 4) != 0)
         return unpack(file, err);
     int r = elf_read(file, &kernel, err);
     if (r < 0)

@@ -33,7 +33,8 @@ void command_line_finish(struct command_line *line);
 /*
  * Start argv[0], looked for in PATH. stdin and stdout are /dev/null, stderr is stderr_fd. The program
  * gets SIGKILL when the calling *thread* ends, so call it from one that lives as long as it shall. All
- * signals are at their defaults there. Returns the pid or -errno; -ENOENT when there is no such program.
+ * signals are at their defaults there. Returns the pid or -errno; -ENOENT when there is no such
+ * program.
  */
 pid_t command_line_spawn(struct command_line *line, int stderr_fd, struct dayfly_err *err);
 

@@ -81,8 +81,8 @@ static int open_port(struct virtio_console_port *port, const struct config_conso
     return 0;
 }
 
-/* One device with a port for each console. The primary one comes first: it is the one that a driver which
- * knows only a single port talks to. */
+/* One device with a port for each console. The primary one comes first: it is the one that a driver
+ * which knows only a single port talks to. */
 static int add_consoles(struct device_set *set, const struct dayfly_config *config, struct loop *loop,
                         const struct log *log, struct dayfly_err *err)
 {

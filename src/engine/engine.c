@@ -21,7 +21,8 @@ static const struct engine_ops *choose_first(char why[ENGINE_WHY_BYTES], struct 
             snprintf(why, ENGINE_WHY_BYTES, "auto: %s, so QEMU translates, slowly", reasons[0].msg);
         return engine;
     }
-    err_set(err, ENOTSUP, "no engine runs here: kvm: %.100s; tcg: %.100s", reasons[0].msg, reasons[1].msg);
+    err_set(err, ENOTSUP, "no engine runs here: kvm: %.100s; tcg: %.100s", reasons[0].msg,
+            reasons[1].msg);
     return NULL;
 }
 

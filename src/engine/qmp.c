@@ -169,7 +169,8 @@ int qmp_execute(struct qmp *qmp, const char *command, int timeout_ms, struct day
     qmp->last_id++;
     int len = snprintf(text, sizeof(text), "{\"execute\":\"%s\",\"id\":%u}\n", command, qmp->last_id);
     /* A few dozen bytes always fit into a socket whose peer reads; one that does not read is broken. */
-    ssize_t sent = qmp->closed ? -1 : send(qmp->source.fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent =
+        qmp->closed ? -1 : send(qmp->source.fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
     int r = 0;
     if (sent != len)
         r = err_set(err, EPIPE, "QEMU does not take '%s'", command);

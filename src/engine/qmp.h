@@ -17,7 +17,8 @@ struct qmp;
 struct qmp_options {
     int fd; /* taken, even on failure */
     struct loop *loop;
-    /* An asynchronous event: its name ("SHUTDOWN") and the "reason" in its data, "" when it has none. */
+    /* An asynchronous event: its name ("SHUTDOWN") and the "reason" in its data, "" when it has none.
+     */
     void (*event)(void *opaque, const char *name, const char *reason);
     void *opaque;
 };

@@ -70,7 +70,8 @@ static void test_answers_errors_and_events(void **state)
     (void)state;
     static const char *const answers[] = {
         "{\"QMP\":{}}\r\n{\"return\":{},\"id\":1}\r\n",
-        "{\"event\":\"SHUTDOWN\",\"data\":{\"reason\":\"guest-reset\"}}\n{\"id\":2,\"error\":{\"desc\":\"no\"}}\n",
+        "{\"event\":\"SHUTDOWN\",\"data\":{\"reason\":\"guest-reset\"}}\n{\"id\":2,\"error\":{\"desc\":"
+        "\"no\"}}\n",
         "rubbish\n{\"id\":1,\"return\":{}}\n{\"return\":{},\"id\":3}\n",
         NULL,
     };

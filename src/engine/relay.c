@@ -36,7 +36,8 @@ static bool ready_for(int fd, short events)
     return poll(&p, 1, 0) == 1 && (p.revents & events);
 }
 
-/* -- out of the socket ------------------------------------------------------------------------------- */
+/* -- out of the socket -------------------------------------------------------------------------------
+ */
 
 static void put_output(struct relay *relay, const char *chunk, size_t len)
 {
@@ -64,7 +65,8 @@ static bool move_output(struct relay *relay)
     return true;
 }
 
-/* -- into the socket --------------------------------------------------------------------------------- */
+/* -- into the socket ---------------------------------------------------------------------------------
+ */
 
 static void end_input(struct relay *relay)
 {
@@ -119,7 +121,8 @@ static void socket_ready(struct loop_source *source, uint32_t events)
         go_on(relay);
 }
 
-/* -- life -------------------------------------------------------------------------------------------- */
+/* -- life --------------------------------------------------------------------------------------------
+ */
 
 static void add_sources(void *arg)
 {
@@ -151,7 +154,8 @@ int relay_new(struct relay **out, const struct relay_options *options, struct da
     relay->own_output_fd = options->output_fd < 0 ? -1 : io_open_again(options->output_fd, O_WRONLY);
     relay->output_fd = relay->own_output_fd >= 0 ? relay->own_output_fd : options->output_fd;
     relay->socket = (struct loop_source){.fd = steal_fd(&fd), .events = EPOLLIN, .ready = socket_ready};
-    relay->input = (struct loop_source){.fd = options->input_fd, .events = EPOLLIN, .ready = input_ready};
+    relay->input =
+        (struct loop_source){.fd = options->input_fd, .events = EPOLLIN, .ready = input_ready};
     int r = loop_call(relay->loop, add_sources, relay);
     if (r < 0) {
         relay_free(relay);

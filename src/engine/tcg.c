@@ -37,8 +37,8 @@
 #include "util/err.h"
 #include "util/text.h"
 
-#define TCG_PROGRAM "qemu-system-x86_64"
-#define TCG_ANSWER_MS 20000 /* QEMU's own start on a busy host */
+#define TCG_PROGRAM      "qemu-system-x86_64"
+#define TCG_ANSWER_MS    20000 /* QEMU's own start on a busy host */
 #define TCG_STDERR_BYTES 1024
 
 struct engine {
@@ -74,10 +74,10 @@ static int tcg_probe(struct dayfly_err *why)
     pid_t pid = command_line_spawn(&line, STDERR_FILENO, why);
     command_line_finish(&line);
     if (pid < 0)
-        return pid == -ENOENT ? err_set(why, ENOENT,
-                                        "%s is not installed: apt-get install qemu-system-x86",
-                                        TCG_PROGRAM)
-                              : (int)pid;
+        return pid == -ENOENT
+                   ? err_set(why, ENOENT, "%s is not installed: apt-get install qemu-system-x86",
+                             TCG_PROGRAM)
+                   : (int)pid;
     int status;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
@@ -86,7 +86,8 @@ static int tcg_probe(struct dayfly_err *why)
     return 0;
 }
 
-/* -- what QEMU says ---------------------------------------------------------------------------------- */
+/* -- what QEMU says ----------------------------------------------------------------------------------
+ */
 
 static void qmp_event(void *opaque, const char *name, const char *reason)
 {
@@ -172,7 +173,8 @@ static void exited(struct loop_source *source, uint32_t events)
         engine->ended(engine->opaque, ending, why);
 }
 
-/* -- its command line -------------------------------------------------------------------------------- */
+/* -- its command line --------------------------------------------------------------------------------
+ */
 
 /* One end for QEMU, the other returned; -1 when there is none to be had. */
 static int pass_socket(struct command_line *line, int *ours)
@@ -248,8 +250,8 @@ static int add_consoles(struct engine *engine, struct command_line *line,
         if (r < 0)
             return r;
         command_line_add(line, "-device");
-        command_line_addf(line, "%s,chardev=%s,name=%s", console->primary ? "virtconsole" : "virtserialport",
-                          id, console->name);
+        command_line_addf(line, "%s,chardev=%s,name=%s",
+                          console->primary ? "virtconsole" : "virtserialport", id, console->name);
     }
     return 0;
 }
@@ -276,8 +278,8 @@ static int add_boot(struct command_line *line, const struct config_boot *boot, s
      * late whenever the host is busy, and then find no clock at all: tell it. Work-arounds for
      * speculation cost a translated guest much and protect it from nothing. */
     command_line_add(line, "-append");
-    command_line_addf(line, "tsc_early_khz=%u tsc=reliable no_timer_check mitigations=off %s", tsc_measure_khz(),
-                      boot->command_line ? boot->command_line : "");
+    command_line_addf(line, "tsc_early_khz=%u tsc=reliable no_timer_check mitigations=off %s",
+                      tsc_measure_khz(), boot->command_line ? boot->command_line : "");
     return 0;
 }
 
@@ -289,9 +291,10 @@ static int build_command_line(struct engine *engine, struct command_line *line,
 
     command_line_add(line, TCG_PROGRAM);
     for (const char *const *word =
-             (const char *const[]){"-nodefaults", "-no-user-config", "-no-reboot", "-S", "-display", "none",
-                                   "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny",
-                                   "-accel", "tcg,thread=multi", "-cpu", "max", NULL};
+             (const char *const[]){"-nodefaults", "-no-user-config", "-no-reboot", "-S", "-display",
+                                   "none", "-sandbox",
+                                   "on,obsolete=deny,elevateprivileges=deny,spawn=deny", "-accel",
+                                   "tcg,thread=multi", "-cpu", "max", NULL};
          *word; word++)
         command_line_add(line, *word);
     command_line_add(line, "-machine");
@@ -325,7 +328,8 @@ static int build_command_line(struct engine *engine, struct command_line *line,
     return 0;
 }
 
-/* -- life -------------------------------------------------------------------------------------------- */
+/* -- life --------------------------------------------------------------------------------------------
+ */
 
 /* Runs in the loop's thread: QEMU is killed when the thread that started it ends, and this one lives as
  * long as the machine. */
@@ -376,10 +380,10 @@ static int start_qemu(struct engine *engine, const struct engine_setup *setup, s
         close_fd(&qmp_fd);
         return r;
     }
-    r = qmp_new(&engine->qmp,
-                &(struct qmp_options){
-                    .fd = qmp_fd, .loop = engine->loop, .event = qmp_event, .opaque = engine},
-                err);
+    r = qmp_new(
+        &engine->qmp,
+        &(struct qmp_options){.fd = qmp_fd, .loop = engine->loop, .event = qmp_event, .opaque = engine},
+        err);
     return r;
 }
 

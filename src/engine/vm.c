@@ -4,8 +4,9 @@
  *
  * Locks. `owner` serialises the calls of the API, so that an engine sees one at a time; `lock` guards
  * the state, is held for moments only, and is the one that the engine's threads take when the guest
- * ends. Order: owner before lock. An ending may arrive during any call: whoever changes the state does so
- * by advance(), which never leaves a final one. The owner hears of it in the loop's thread, with no lock held.
+ * ends. Order: owner before lock. An ending may arrive during any call: whoever changes the state does
+ * so by advance(), which never leaves a final one. The owner hears of it in the loop's thread, with no
+ * lock held.
  */
 #include "dayfly/vm.h"
 
@@ -73,9 +74,10 @@ static void tell(void *arg)
         pthread_mutex_unlock(&vm->lock);
         if (!news)
             return;
-        vm->options.event(vm->options.opaque, &(struct dayfly_vm_event){.size = sizeof(struct dayfly_vm_event),
-                                                                        .state = news->state,
-                                                                        .message = news->message});
+        vm->options.event(vm->options.opaque,
+                          &(struct dayfly_vm_event){.size = sizeof(struct dayfly_vm_event),
+                                                    .state = news->state,
+                                                    .message = news->message});
         free(news);
     }
 }
@@ -143,7 +145,8 @@ int dayfly_vm_new(struct dayfly_vm **out, const struct dayfly_config *config,
     if (!err)
         err = &local;
     struct dayfly_vm_options known = DAYFLY_VM_OPTIONS_INIT;
-    int r = options ? options_take(&known, sizeof(known), FIRST_BYTES(struct dayfly_vm_options, opaque), options)
+    int r = options ? options_take(&known, sizeof(known), FIRST_BYTES(struct dayfly_vm_options, opaque),
+                                   options)
                     : 0;
     if (r < 0)
         return err_errno(err, -r, "dayfly_vm_options of %zu bytes", options->size);
@@ -207,8 +210,9 @@ static int expect(const struct dayfly_vm *vm, enum dayfly_vm_state wanted, const
                   struct dayfly_err *err)
 {
     static const char *const names[] = {
-        [DAYFLY_VM_NEW] = "new",       [DAYFLY_VM_STARTING] = "starting", [DAYFLY_VM_RUNNING] = "running",
-        [DAYFLY_VM_PAUSED] = "paused", [DAYFLY_VM_STOPPED] = "stopped",   [DAYFLY_VM_FAILED] = "failed",
+        [DAYFLY_VM_NEW] = "new",         [DAYFLY_VM_STARTING] = "starting",
+        [DAYFLY_VM_RUNNING] = "running", [DAYFLY_VM_PAUSED] = "paused",
+        [DAYFLY_VM_STOPPED] = "stopped", [DAYFLY_VM_FAILED] = "failed",
     };
     enum dayfly_vm_state state = dayfly_vm_state(vm);
     if (state == wanted)

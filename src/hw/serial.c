@@ -7,9 +7,9 @@
  * the next byte written makes it rise again: one edge for a FIFO full of bytes.
  *
  * Writing without waiting must not change the flags of a descriptor that others hold as well (a
- * terminal is shared with the user's shell): a pipe or a terminal is opened anew (and where it cannot be,
- * is asked first and given little), a socket is written with MSG_DONTWAIT, a regular file never makes
- * anybody wait.
+ * terminal is shared with the user's shell): a pipe or a terminal is opened anew (and where it cannot
+ * be, is asked first and given little), a socket is written with MSG_DONTWAIT, a regular file never
+ * makes anybody wait.
  */
 #include "hw/serial.h"
 
@@ -55,7 +55,8 @@ enum { RBR_THR = 0, IER = 1, IIR_FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SC
 #define LSR_THRE 0x20
 #define LSR_TEMT 0x40
 
-/* FIFOs full of input before other sources of the loop get their turn: a guest empties them as we fill. */
+/* FIFOs full of input before other sources of the loop get their turn: a guest empties them as we fill.
+ */
 #define INPUT_TURNS 16
 
 #define MSR_CTS 0x10
@@ -268,8 +269,8 @@ static void poll_out(struct serial *s, bool on)
         loop_remove(&s->out);
 }
 
-/* Write out what is there now: a guest that goes on writing gets its next turn from the loop. False when
- * the reader is slow; true when all is out, or nobody will ever take it. */
+/* Write out what is there now: a guest that goes on writing gets its next turn from the loop. False
+ * when the reader is slow; true when all is out, or nobody will ever take it. */
 static bool drain(struct serial *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -409,7 +410,8 @@ int serial_init(struct serial *s, const struct serial_options *options, struct d
     s->buffer = malloc(SERIAL_BUFFER_BYTES);
     if (!s->buffer)
         rc = -ENOMEM;
-    if (rc == 0 && options->out_fd >= 0 && (s->out_fd = own(options->out_fd, O_WRONLY, &s->out_waits)) < 0)
+    if (rc == 0 && options->out_fd >= 0 &&
+        (s->out_fd = own(options->out_fd, O_WRONLY, &s->out_waits)) < 0)
         rc = s->out_fd;
     if (rc == 0 && options->in_fd >= 0 && (s->in_fd = own(options->in_fd, O_RDONLY, &in_waits)) < 0)
         rc = s->in_fd;

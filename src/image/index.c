@@ -334,8 +334,8 @@ static int remove_locked(struct store *store, const struct oci_ref *ref, struct 
     }
     char root[STORE_ROOT_NAME_BYTES];
     if (!another_name && root_in_use(store, store_root_name(&target.manifest, root)))
-        return err_set(err, EBUSY,
-                       "the image %.80s is in use by a running sandbox; stop it first", target.name);
+        return err_set(err, EBUSY, "the image %.80s is in use by a running sandbox; stop it first",
+                       target.name);
     return index_save(store, index, err);
 }
 

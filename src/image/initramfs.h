@@ -8,8 +8,8 @@
  *
  *     /init  /dev/console  /proc  /sys  /lib/modules/load  /lib/modules/NAME.ko ...
  *
- * Which modules is the caller's choice. What a guest cannot do without before it has its root, or would be
- * without for good, is the list in kernel_modules.c; each one costs boot time.
+ * Which modules is the caller's choice. What a guest cannot do without before it has its root, or would
+ * be without for good, is the list in kernel_modules.c; each one costs boot time.
  */
 
 #include <stddef.h>

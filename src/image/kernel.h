@@ -46,9 +46,9 @@ struct kernel {
 
 /*
  * Open a kernel by its name; NULL is the default: the marked one, else the newest 6.12, else the
- * newest. The modules' digests are verified, of vmlinux only size and kind: reading it is most of a boot.
- *   -ENOENT   there is none; the message says how to import one, or names the nearest
- *   -EBADMSG  damaged
+ * newest. The modules' digests are verified, of vmlinux only size and kind: reading it is most of a
+ * boot. -ENOENT   there is none; the message says how to import one, or names the nearest -EBADMSG
+ * damaged
  */
 int kernel_open(struct store *store, const char *name, struct kernel *out, struct dayfly_err *err);
 void kernel_finish(struct kernel *kernel); /* safe on a zeroed one */

@@ -775,8 +775,8 @@ static void test_a_guest_that_goes_is_noticed(void **state)
     assert_int_equal(lie(s.bytes, s.len, true, NULL), 0);
 }
 
-/* A guest that talks and talks: its answer stands behind more than is read in one turn, and the deadline
- * is over by then. */
+/* A guest that talks and talks: its answer stands behind more than is read in one turn, and the
+ * deadline is over by then. */
 static void test_deadlines_hold_whatever_the_guest_says(void **state)
 {
     (void)state;

@@ -42,9 +42,9 @@
 /* A machine that has not called by then never will: translated, on a loaded host, it takes seconds. */
 #define JOB_BOOT_NS (180 * NS_PER_S)
 /* How long the agent may take to answer a question about a job that has ended. */
-#define JOB_STAT_NS (10 * NS_PER_S)
+#define JOB_STAT_NS          (10 * NS_PER_S)
 #define JOB_MAX_DEFAULT_CPUS 8
-#define JOB_CONSOLE_BYTES (1u << 20)
+#define JOB_CONSOLE_BYTES    (1u << 20)
 
 #define ROOT_SERIAL  "root"
 #define LAYER_SERIAL "scratch"
@@ -85,7 +85,8 @@ static void say(const struct run *run, const char *what)
         run->options->progress(run->options->opaque, what);
 }
 
-/* -- what the machine's threads tell ------------------------------------------------------------------ */
+/* -- what the machine's threads tell ------------------------------------------------------------------
+ */
 
 static void agent_called(void *opaque, int fd, uint32_t guest_port)
 {
@@ -118,7 +119,7 @@ static void machine_logged(void *opaque, enum dayfly_log_level level, const char
     log_line(run->options->log, (enum log_level)level, "%s", line);
 }
 
-/* -- open and create ----------------------------------------------------------------------------------- */
+/* -- open and create -------------------------------------------------------------------------- */
 
 static int open_parts(struct run *run, struct dayfly_err *err)
 {
@@ -168,7 +169,8 @@ static int describe(struct run *run, struct dayfly_err *err)
     run->config = config;
     if ((r = dayfly_config_set_cpus(config, options->cpus ? options->cpus : default_cpus())) < 0 ||
         (r = dayfly_config_set_memory(config, options->memory_bytes)) < 0 ||
-        (r = dayfly_config_set_linux(config, &boot)) < 0 || (r = dayfly_config_add_disk(config, &root)) < 0 ||
+        (r = dayfly_config_set_linux(config, &boot)) < 0 ||
+        (r = dayfly_config_add_disk(config, &root)) < 0 ||
         (r = dayfly_config_add_disk(config, &layer)) < 0 ||
         (r = dayfly_config_set_vsock(config, &vsock)) < 0 ||
         (r = dayfly_config_set_serial(config, &serial)) < 0)
@@ -182,7 +184,8 @@ static int create(struct run *run, struct dayfly_err *err)
     if ((run->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
         pipe2(run->console, O_CLOEXEC | O_NONBLOCK) < 0)
         return err_errno(err, errno, "prepare the machine");
-    fcntl(run->console[1], F_SETPIPE_SZ, JOB_CONSOLE_BYTES); /* a user may be allowed less: then less is kept */
+    fcntl(run->console[1], F_SETPIPE_SZ,
+          JOB_CONSOLE_BYTES); /* a user may be allowed less: then less is kept */
     int r = describe(run, err);
     if (r < 0)
         return r;
@@ -204,7 +207,7 @@ static int create(struct run *run, struct dayfly_err *err)
     return 0;
 }
 
-/* -- boot ------------------------------------------------------------------------------------------------ */
+/* -- boot ------------------------------------------------------------------------------------- */
 
 /* The first signal that is to end the run, or 0. */
 static int pending_signal(const struct run *run)
@@ -226,7 +229,8 @@ static int machine_ended(struct run *run, struct dayfly_err *err)
 }
 
 /* The agent's connection, or -errno; -EINTR when a signal came (*signal_number). */
-static int wait_for_call(struct run *run, uint64_t deadline_ns, int *signal_number, struct dayfly_err *err)
+static int wait_for_call(struct run *run, uint64_t deadline_ns, int *signal_number,
+                         struct dayfly_err *err)
 {
     for (;;) {
         pthread_mutex_lock(&run->lock);
@@ -314,7 +318,7 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
     return r;
 }
 
-/* -- command --------------------------------------------------------------------------------------------- */
+/* -- command ---------------------------------------------------------------------------------- */
 
 static size_t count_words(const char *const *words)
 {
@@ -344,8 +348,8 @@ static int run_command(struct run *run, struct job_result *result, struct dayfly
     const struct oci_config *image = &run->image.config;
     bool own = count_words(options->argv) > 0;
     /* As the OCI specification has it: arguments replace Cmd, and Entrypoint stays in front. */
-    _cleanup_free_ const char **argv =
-        join((const char *const *)image->entrypoint, own ? options->argv : (const char *const *)image->cmd);
+    _cleanup_free_ const char **argv = join((const char *const *)image->entrypoint,
+                                            own ? options->argv : (const char *const *)image->cmd);
     _cleanup_free_ const char **env = join((const char *const *)image->env, options->env);
     if (!argv || !env)
         return err_set(err, ENOMEM, "out of memory");
@@ -355,8 +359,12 @@ static int run_command(struct run *run, struct job_result *result, struct dayfly
     const struct guest_command command = {
         .argv = argv,
         .env = env,
-        .user = options->user ? options->user : *image->user ? image->user : NULL,
-        .cwd = options->workdir ? options->workdir : *image->working_dir ? image->working_dir : NULL,
+        .user = options->user  ? options->user
+                : *image->user ? image->user
+                               : NULL,
+        .cwd = options->workdir      ? options->workdir
+               : *image->working_dir ? image->working_dir
+                                     : NULL,
         .make_cwd = !options->workdir,
         .tty = options->tty,
         .rows = options->rows,
@@ -381,7 +389,7 @@ static int run_command(struct run *run, struct job_result *result, struct dayfly
     return r;
 }
 
-/* -- destroy --------------------------------------------------------------------------------------------- */
+/* -- destroy ---------------------------------------------------------------------------------- */
 
 /* What the kernel printed, for a machine that failed. NULL when it was silent. */
 static char *take_console(struct run *run)

@@ -5,8 +5,8 @@
 /*
  * A job: one command in a fresh machine that starts from an image and is gone afterwards.
  *
- * Everything a job makes on the host is unnamed (memfds, unnamed files, socketpairs, anonymous memory) or is a
- * process that dies with the calling one, so that however the caller ends, nothing is left.
+ * Everything a job makes on the host is unnamed (memfds, unnamed files, socketpairs, anonymous memory)
+ * or is a process that dies with the calling one, so that however the caller ends, nothing is left.
  */
 
 #include <stdbool.h>
@@ -22,14 +22,14 @@
 
 /* What the person asked for. Strings are borrowed during the call. */
 struct job_options {
-    const char *image;        /* NAME[:TAG] or sha256:HEX */
-    const char *kernel;       /* NULL: the default one */
-    const char *const *argv;  /* NULL-terminated; empty: the image's own command */
-    const char *const *env;   /* NAME=value, over the image's; NULL-terminated, NULL: none */
-    const char *workdir;      /* NULL: the image's */
-    const char *user;         /* NULL: the image's */
+    const char *image;       /* NAME[:TAG] or sha256:HEX */
+    const char *kernel;      /* NULL: the default one */
+    const char *const *argv; /* NULL-terminated; empty: the image's own command */
+    const char *const *env;  /* NAME=value, over the image's; NULL-terminated, NULL: none */
+    const char *workdir;     /* NULL: the image's */
+    const char *user;        /* NULL: the image's */
     enum dayfly_engine engine;
-    unsigned cpus;            /* 0: as many as the host has, at most 8 */
+    unsigned cpus; /* 0: as many as the host has, at most 8 */
     uint64_t memory_bytes;
     uint64_t disk_bytes;
     uint64_t timeout_ns; /* of the command; 0: none */
@@ -38,7 +38,7 @@ struct job_options {
     bool want_report; /* make result->report: it costs some milliseconds */
 
     int in_fd, out_fd, err_fd; /* as in struct guest_command */
-    int signal_fd;             /* as in struct guest_pump; while the machine starts a signal ends the run; -1 */
+    int signal_fd; /* as in struct guest_pump; while the machine starts a signal ends the run; -1 */
     int tty_fd;
 
     /* Told what goes on, for people: "starting the machine". May be NULL. */
@@ -49,7 +49,8 @@ struct job_options {
     const struct log *log;
 };
 
-/* Nanoseconds since job_run began, but for `command` and `destroy`, which are lengths. 0: not reached. */
+/* Nanoseconds since job_run began, but for `command` and `destroy`, which are lengths. 0: not reached.
+ */
 struct job_timings {
     uint64_t create_ns;  /* the machine is built */
     uint64_t boot_ns;    /* the guest's first userland code runs */
@@ -64,8 +65,8 @@ struct job_result {
     int interrupted; /* the signal that ended the run before the command began, or 0 */
     struct job_timings timings;
     char engine[8];
-    void *report;     /* a json_t, when wanted and the command ran; the caller json_decrefs it */
-    char *console;    /* what the guest's kernel said, when the machine failed; NULL; the caller frees */
+    void *report;  /* a json_t, when wanted and the command ran; the caller json_decrefs it */
+    char *console; /* what the guest's kernel said, when the machine failed; NULL; the caller frees */
 };
 
 /*

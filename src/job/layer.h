@@ -15,9 +15,10 @@
 #define LAYER_MAX_BYTES (UINT64_C(16) << 40) /* ext4's own limit at 4 KiB blocks */
 
 /*
- * Make one of `bytes` (rounded down to 4 KiB) below `dir`, an existing directory, or, when its file system
- * has no unnamed files, in $TMPDIR or /var/tmp or /tmp. The same size gives the same bytes, whenever it
- * is made. Returns the descriptor, or -errno; -ENOENT when mke2fs is missing, with the remedy.
+ * Make one of `bytes` (rounded down to 4 KiB) below `dir`, an existing directory, or, when its file
+ * system has no unnamed files, in $TMPDIR or /var/tmp or /tmp. The same size gives the same bytes,
+ * whenever it is made. Returns the descriptor, or -errno; -ENOENT when mke2fs is missing, with the
+ * remedy.
  */
 int layer_make(const char *dir, uint64_t bytes, struct dayfly_err *err);
 

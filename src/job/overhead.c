@@ -15,7 +15,8 @@ struct mapping {
     bool guest_memory;
 };
 
-/* Engine kvm's is anonymous, large and kept out of core dumps ("dd"); QEMU's is a memfd of this name. */
+/* Engine kvm's is anonymous, large and kept out of core dumps ("dd"); QEMU's is a memfd of this name.
+ */
 #define GUEST_MEMORY_MIN_BYTES (UINT64_C(16) << 20)
 
 static void read_head(struct mapping *mapping, const char *line)
@@ -24,7 +25,8 @@ static void read_head(struct mapping *mapping, const char *line)
     *mapping = (struct mapping){0};
     if (sscanf(line, "%llx-%llx", &start, &end) == 2)
         mapping->size_bytes = end - start;
-    mapping->guest_memory = strstr(line, "/memfd:dayfly-guest-memory") || strstr(line, "/memfd:memory-backend-memfd");
+    mapping->guest_memory =
+        strstr(line, "/memfd:dayfly-guest-memory") || strstr(line, "/memfd:memory-backend-memfd");
 }
 
 int64_t overhead_of_process(pid_t pid)

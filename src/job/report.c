@@ -39,10 +39,9 @@ static json_t *exit_json(const struct guest_result *guest)
 json_t *report_begin(const struct report_facts *facts, const struct start_state *state,
                      const struct guest_result *guest)
 {
-    json_t *resources =
-        json_pack("{s:I, s:I, s:o}", "cpu_ms", (json_int_t)(facts->stat.cpu_us / 1000),
-                  "guest_memory_peak_bytes", (json_int_t)facts->stat.memory_peak_bytes, "overhead_bytes",
-                  integer_or_null(facts->overhead_bytes));
+    json_t *resources = json_pack("{s:I, s:I, s:o}", "cpu_ms", (json_int_t)(facts->stat.cpu_us / 1000),
+                                  "guest_memory_peak_bytes", (json_int_t)facts->stat.memory_peak_bytes,
+                                  "overhead_bytes", integer_or_null(facts->overhead_bytes));
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "dayfly", DAYFLY_VERSION, "engine",
                      facts->engine, "why", facts->why, "image", facts->image, "kernel_release",
                      facts->kernel_release, "start_state", start_state_json(state), "exit",
@@ -57,10 +56,9 @@ static json_t *ms(uint64_t ns)
 
 int report_end(json_t *report, const struct job_timings *t)
 {
-    json_t *timings =
-        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "create", ms(t->create_ns), "boot", ms(t->boot_ns),
-                  "ready", ms(t->ready_ns), "command", ms(t->command_ns), "destroy", ms(t->destroy_ns),
-                  "total", ms(t->total_ns));
+    json_t *timings = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "create", ms(t->create_ns), "boot",
+                                ms(t->boot_ns), "ready", ms(t->ready_ns), "command", ms(t->command_ns),
+                                "destroy", ms(t->destroy_ns), "total", ms(t->total_ns));
     return json_object_set_new(report, "timings_ms", timings) < 0 ? -ENOMEM : 0;
 }
 

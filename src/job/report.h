@@ -3,8 +3,8 @@
 #define JOB_REPORT_H
 
 /*
- * The report of a job: one JSON object, written when nothing of the job is left. Begun while its machine is
- * still there to be asked, ended with the times.
+ * The report of a job: one JSON object, written when nothing of the job is left. Begun while its
+ * machine is still there to be asked, ended with the times.
  *
  *   dayfly, engine, why, image, kernel_release
  *   start_state   {digest, kernel, image, agent, machine}

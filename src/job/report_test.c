@@ -13,8 +13,11 @@
 #include "machine/memory.h"
 #include "util/testing.h"
 
-static const struct start_state start = {
-    .kernel = "sha256:k", .image = "sha256:i", .command_line = "quiet", .cpus = 2, .memory_bytes = 1 << 30};
+static const struct start_state start = {.kernel = "sha256:k",
+                                         .image = "sha256:i",
+                                         .command_line = "quiet",
+                                         .cpus = 2,
+                                         .memory_bytes = 1 << 30};
 
 static json_t *report_of(struct guest_result result)
 {
@@ -53,7 +56,8 @@ static void test_an_exit_and_the_figures(void **state)
 static void test_a_signal_has_no_code(void **state)
 {
     (void)state;
-    json_t *r = report_of((struct guest_result){.outcome = GUEST_SIGNALED, .signal = 9, .timed_out = true});
+    json_t *r =
+        report_of((struct guest_result){.outcome = GUEST_SIGNALED, .signal = 9, .timed_out = true});
     assert_true(json_is_null(get(r, "exit", "code")));
     assert_int_equal(json_integer_value(get(r, "exit", "signal")), 9);
     assert_true(json_is_true(get(r, "exit", "timed_out")));

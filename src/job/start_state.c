@@ -30,8 +30,8 @@ json_t *start_state_json(const struct start_state *state)
     digest_str(&digest, agent);
 
     json_t *parts = json_pack("{s:I, s:I, s:I, s:s}", "cpus", (json_int_t)state->cpus, "memory_bytes",
-                              (json_int_t)state->memory_bytes, "disk_bytes", (json_int_t)state->disk_bytes,
-                              "command_line", state->command_line);
+                              (json_int_t)state->memory_bytes, "disk_bytes",
+                              (json_int_t)state->disk_bytes, "command_line", state->command_line);
     bool ok = parts && digest_json(parts, machine);
     json_decref(parts);
     if (!ok)

@@ -51,8 +51,8 @@ int kvm_vm_add_memory(struct kvm_vm *vm, const struct memory *mem, struct dayfly
 /* Create vCPU number `id`. Returns its descriptor and its shared page (munmap run_bytes) or -errno. */
 int kvm_vcpu_new(struct kvm_vm *vm, unsigned id, struct kvm_run **run, struct dayfly_err *err);
 
-/* "an instruction that KVM cannot emulate", ... of KVM_EXIT_INTERNAL_ERROR; "MMIO", ... of an exit. For those
- * without a name, "an internal error" and "another kind". */
+/* "an instruction that KVM cannot emulate", ... of KVM_EXIT_INTERNAL_ERROR; "MMIO", ... of an exit. For
+ * those without a name, "an internal error" and "another kind". */
 const char *kvm_internal_error_name(uint32_t suberror);
 const char *kvm_exit_name(uint32_t reason);
 

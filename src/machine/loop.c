@@ -42,9 +42,9 @@ struct loop {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t called;
     struct list posts;
-    bool running;      /* some thread is in loop_run */
-    pthread_t runner;  /* which one */
-    bool has_thread;   /* loop_start made it */
+    bool running;     /* some thread is in loop_run */
+    pthread_t runner; /* which one */
+    bool has_thread;  /* loop_start made it */
     pthread_t thread;
     atomic_bool stop;
 };

@@ -3,7 +3,8 @@
 #define MACHINE_LOOP_H
 
 /*
- * The event loop of one machine: epoll, one-shot timers and posted calls, in one thread. Devices run in it.
+ * The event loop of one machine: epoll, one-shot timers and posted calls, in one thread. Devices run in
+ * it.
  *
  * Threads: loop_add, loop_modify, loop_remove and the timers are for the loop's own thread, or for any
  * thread while the loop does not run. loop_post, loop_call and loop_stop are for any thread.

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See memory.h. Three makers share the table: memory_create_private is the machine's, memory_create cuts
- * one memfd into regions that others can be shown, memory_add_fd maps what a vhost-user front end sent. A file that could shrink under a
- * mapping would turn a guest's access into SIGBUS in the host, so a memfd of ours is sealed against
- * shrinking, and a foreign one must be sealed or at least long enough now.
+ * See memory.h. Three makers share the table: memory_create_private is the machine's, memory_create
+ * cuts one memfd into regions that others can be shown, memory_add_fd maps what a vhost-user front end
+ * sent. A file that could shrink under a mapping would turn a guest's access into SIGBUS in the host,
+ * so a memfd of ours is sealed against shrinking, and a foreign one must be sealed or at least long
+ * enough now.
  */
 #include "machine/memory.h"
 

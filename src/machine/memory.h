@@ -4,8 +4,8 @@
 
 /*
  * Guest-physical memory as devices see it: a short table of regions, each contiguous in guest-physical
- * (gpa) and in host-virtual (hva) addresses. The machine makes it from private memory; a vhost-user back
- * end makes it from the descriptors its front end sent.
+ * (gpa) and in host-virtual (hva) addresses. The machine makes it from private memory; a vhost-user
+ * back end makes it from the descriptors its front end sent.
  *
  * A table is immutable while any device may use it; whoever replaces one stops its devices first.
  * An address is only ever translated together with its length: what memory_span returns is valid for
@@ -58,9 +58,9 @@ int memory_create_private(struct memory *mem, const struct memory_layout *layout
                           struct dayfly_err *err);
 
 /*
- * Add a region that shows `size_bytes` of fd, from fd_offset on, at gpa. The offset need not be a page's.
- * Takes fd, even on failure. Refuses an overlap, an overflow, and a region that a file
- * shorter than itself backs (touching it would be SIGBUS).
+ * Add a region that shows `size_bytes` of fd, from fd_offset on, at gpa. The offset need not be a
+ * page's. Takes fd, even on failure. Refuses an overlap, an overflow, and a region that a file shorter
+ * than itself backs (touching it would be SIGBUS).
  */
 int memory_add_fd(struct memory *mem, uint64_t gpa, uint64_t size_bytes, int fd, uint64_t fd_offset,
                   struct dayfly_err *err);

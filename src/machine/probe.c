@@ -260,8 +260,8 @@ void probe_kvm(const char *path, struct probe_result *out)
         snprintf(out->reason, sizeof(out->reason), "%s", err.msg);
     } else if (p.step != DONE) {
         out->answer = PROBE_UNUSABLE;
-        snprintf(out->reason, sizeof(out->reason),
-                 "%s cannot run ordinary kernels: it fails at %s", path ? path : KVM_PATH, steps[p.step]);
+        snprintf(out->reason, sizeof(out->reason), "%s cannot run ordinary kernels: it fails at %s",
+                 path ? path : KVM_PATH, steps[p.step]);
         snprintf(out->detail, sizeof(out->detail), "%s", p.why);
     }
     bus_finish(&pio);

@@ -81,7 +81,7 @@ struct vhost_user {
     struct vring rings[VIRTIO_QUEUES_MAX];
 };
 
-/* -- the device speaks: interrupts ------------------------------------------------------------- */
+/* -- the device speaks: interrupts ------------------------------------------------------------ */
 
 /*
  * O_NONBLOCK of an eventfd does not help: it is the open file's, which the front end shares and may
@@ -124,7 +124,7 @@ static const struct virtio_carrier carrier = {
     .config_changed = config_changed,
 };
 
-/* -- rings ------------------------------------------------------------------------------------- */
+/* -- rings ------------------------------------------------------------------------------------ */
 
 static bool negotiated(const struct vhost_user *vu)
 {
@@ -270,7 +270,7 @@ static void kicked(struct loop_source *source, uint32_t events)
         virtio_kick(ring->vu->dev, (unsigned)(ring - ring->vu->rings));
 }
 
-/* -- requests ---------------------------------------------------------------------------------- */
+/* -- requests --------------------------------------------------------------------------------- */
 
 static int reply_u64(struct vhost_user *vu, uint64_t value)
 {
@@ -706,7 +706,7 @@ static int answer(struct vhost_user *vu, int result)
     return r < 0 ? err_errno(&vu->err, -r, "answer the vhost-user front end") : 0;
 }
 
-/* -- the connection ---------------------------------------------------------------------------- */
+/* -- the connection --------------------------------------------------------------------------- */
 
 /* Let go of the front end: safe on half-built state, and safe to call twice. */
 static void hang_up(struct vhost_user *vu)

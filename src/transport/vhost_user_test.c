@@ -44,7 +44,7 @@ struct bench {
     struct dayfly_err why;
 };
 
-/* -- the device --------------------------------------------------------------------------------- */
+/* -- the device ------------------------------------------------------------------------------- */
 
 static struct bench *bench_of(struct virtio_device *dev)
 {
@@ -90,7 +90,7 @@ static const struct virtio_ops dev_ops = {
     .config_written = dev_config_written,
 };
 
-/* -- the bench ---------------------------------------------------------------------------------- */
+/* -- the bench -------------------------------------------------------------------------------- */
 
 static void on_closed(void *opaque, const struct dayfly_err *why)
 {
@@ -192,7 +192,7 @@ static void count(struct bench *b, unsigned *activations, unsigned *resets)
     pthread_mutex_unlock(&b->dev.lock);
 }
 
-/* -- cases -------------------------------------------------------------------------------------- */
+/* -- cases ------------------------------------------------------------------------------------ */
 
 static void serves_a_ring(void **state)
 {
@@ -342,7 +342,7 @@ static void requests_not_negotiated(void **state)
     assert_thrown_out(b);
 }
 
-/* -- memory ------------------------------------------------------------------------------------- */
+/* -- memory ----------------------------------------------------------------------------------- */
 
 static int memory_fd(size_t bytes, bool sealed)
 {
@@ -427,7 +427,7 @@ static void memory_is_replaced_under_a_ring(void **state)
     assert_int_equal(resets, 0);
 }
 
-/* -- drivers come and go ------------------------------------------------------------------------ */
+/* -- drivers come and go ---------------------------------------------------------------------- */
 
 static void stop_as_qemu(struct bench *b, uint16_t *base)
 {
@@ -553,7 +553,7 @@ static void blocking_eventfds_block_nobody(void **state)
         assert_int_equal(front_get_u64(&b->front, VHOST_USER_GET_FEATURES, &features), 0);
 }
 
-/* -- the rest ----------------------------------------------------------------------------------- */
+/* -- the rest --------------------------------------------------------------------------------- */
 
 static void configuration_changes_are_told(void **state)
 {

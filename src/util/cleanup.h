@@ -47,17 +47,17 @@ static inline int steal_fd(int *fd)
     return out;
 }
 
-#define steal_ptr(p)               \
-    ({                             \
-        __typeof__(*(p)) _s = *(p); \
-        *(p) = NULL;               \
-        _s;                        \
+#define steal_ptr(p)                                                                                   \
+    ({                                                                                                 \
+        __typeof__(*(p)) _s = *(p);                                                                    \
+        *(p) = NULL;                                                                                   \
+        _s;                                                                                            \
     })
 
 /* Declared for its end of scope alone: that is a use. */
-#define _cleanup_(f) __attribute__((cleanup(f), unused))
-#define _cleanup_free_ _cleanup_(cleanup_free)
-#define _cleanup_close_ _cleanup_(close_fd)
+#define _cleanup_(f)     __attribute__((cleanup(f), unused))
+#define _cleanup_free_   _cleanup_(cleanup_free)
+#define _cleanup_close_  _cleanup_(close_fd)
 #define _cleanup_fclose_ _cleanup_(cleanup_fclose)
 
 #endif

@@ -19,11 +19,11 @@ int io_pwrite_full(int fd, const void *buf, size_t len, off_t offset);
 int io_read_file(int dirfd, const char *path, size_t max, char **out, size_t *out_len);
 
 /*
- * For what polls and must not wait: a non-blocking open file of our own for the pipe or character device
- * (a terminal) that `fd` stands for. To set O_NONBLOCK on fd itself would change it for everybody who
- * shares its open file, the user's shell among them, and leave it so after a SIGKILL. `mode`: O_RDONLY or
- * O_WRONLY. Returns a descriptor, or -errno: -EINVAL for a file of another kind; EACCES, ENXIO and others
- * for one that cannot be opened again.
+ * For what polls and must not wait: a non-blocking open file of our own for the pipe or character
+ * device (a terminal) that `fd` stands for. To set O_NONBLOCK on fd itself would change it for
+ * everybody who shares its open file, the user's shell among them, and leave it so after a SIGKILL.
+ * `mode`: O_RDONLY or O_WRONLY. Returns a descriptor, or -errno: -EINVAL for a file of another kind;
+ * EACCES, ENXIO and others for one that cannot be opened again.
  */
 int io_open_again(int fd, int mode);
 

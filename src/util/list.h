@@ -41,10 +41,9 @@ static inline void list_remove(struct list *node)
 #define list_entry(node, type, member) container_of(node, type, member)
 
 /* Iterate; the body may remove and free `it`. */
-#define list_for_each(it, tmp, head, member)                                           \
-    for (it = list_entry((head)->next, __typeof__(*it), member),                       \
-        tmp = list_entry(it->member.next, __typeof__(*it), member);                    \
-         &it->member != (head);                                                        \
-         it = tmp, tmp = list_entry(it->member.next, __typeof__(*it), member))
+#define list_for_each(it, tmp, head, member)                                                           \
+    for (it = list_entry((head)->next, __typeof__(*it), member),                                       \
+        tmp = list_entry(it->member.next, __typeof__(*it), member);                                    \
+         &it->member != (head); it = tmp, tmp = list_entry(it->member.next, __typeof__(*it), member))
 
 #endif

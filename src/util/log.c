@@ -30,8 +30,8 @@ void log_line(const struct log *log, enum log_level level, const char *fmt, ...)
     va_end(args);
 }
 
-void log_limited(const struct log *log, struct log_limit *limit, enum log_level level,
-                 const char *fmt, ...)
+void log_limited(const struct log *log, struct log_limit *limit, enum log_level level, const char *fmt,
+                 ...)
 {
     if (!wanted(log, level))
         return;

@@ -34,8 +34,8 @@ struct log_limit {
 void log_line(const struct log *log, enum log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-void log_limited(const struct log *log, struct log_limit *limit, enum log_level level,
-                 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+void log_limited(const struct log *log, struct log_limit *limit, enum log_level level, const char *fmt,
+                 ...) __attribute__((format(printf, 4, 5)));
 
 /* A `write` that prints "dayfly: <line>" to stderr. */
 void log_to_stderr(void *opaque, enum log_level level, const char *line);

@@ -35,8 +35,8 @@
 
 enum { CONTROL_RX = 2, CONTROL_TX = 3 };
 
-/* Steps of one queue before other sources of the loop get their turn: a chain, or so much of one. A chain
- * may have 4 GiB, and a file takes them all. */
+/* Steps of one queue before other sources of the loop get their turn: a chain, or so much of one. A
+ * chain may have 4 GiB, and a file takes them all. */
 #define CHAINS_A_ROUND 64
 #define STEP_BYTES_MAX (64u * 1024)
 
@@ -132,7 +132,7 @@ static void defer(struct console *console, unsigned queue)
         ;
 }
 
-/* -- the host's descriptors -------------------------------------------------------------------- */
+/* -- the host's descriptors ------------------------------------------------------------------- */
 
 static bool usable(const struct end *end)
 {
@@ -238,7 +238,7 @@ static bool host_open(const struct port *port)
     return port->terminal || (some && !port->ended);
 }
 
-/* -- streams ----------------------------------------------------------------------------------- */
+/* -- streams ---------------------------------------------------------------------------------- */
 
 /* The host's side may have come or gone: the driver is told, once it knows the port. */
 static void say_open(struct port *port)
@@ -373,7 +373,7 @@ static void pump_input(struct port *port)
     virtio_interrupt(&console->dev, queue);
 }
 
-/* -- control ----------------------------------------------------------------------------------- */
+/* -- control ---------------------------------------------------------------------------------- */
 
 /* Make the next message that a port owes: its length, 0 when there is none. */
 static size_t next_message(struct port *port, uint8_t message[static sizeof(struct control) + 64])
@@ -513,7 +513,7 @@ static void hear_control(struct console *console)
     virtio_interrupt(&console->dev, CONTROL_TX);
 }
 
-/* -- the device -------------------------------------------------------------------------------- */
+/* -- the device ------------------------------------------------------------------------------- */
 
 static void serve(struct console *console, unsigned queue)
 {
@@ -657,7 +657,7 @@ int virtio_console_attach(struct virtio_device *dev, unsigned port, int in_fd, i
     return call.result;
 }
 
-/* -- life -------------------------------------------------------------------------------------- */
+/* -- life ------------------------------------------------------------------------------------- */
 
 static void setup_call(void *arg)
 {

@@ -39,8 +39,8 @@ struct virtio_console_options {
 
 /*
  * The descriptors are taken, even on failure. What others share with them is left alone, but for a pipe
- * or terminal that cannot be opened again (another user's): it is non-blocking until the device lets go.
- * Any thread; the loop runs with SIGPIPE blocked or ignored.
+ * or terminal that cannot be opened again (another user's): it is non-blocking until the device lets
+ * go. Any thread; the loop runs with SIGPIPE blocked or ignored.
  */
 int virtio_console_new(struct virtio_device **out, const struct virtio_console_options *options,
                        struct loop *loop, const struct log *log, struct dayfly_err *err);

@@ -16,8 +16,8 @@
  *
  * Threads and the lock: the loop's thread serves queues and back ends; a vCPU thread (pci) or the loop
  * (vhost_user) makes register accesses. Every op, and every callback of a back end that touches the
- * device, runs with `lock` held. The virtio_* functions below take it; those that say "locked" expect it.
- * An op must not block on the guest, and never waits for another device.
+ * device, runs with `lock` held. The virtio_* functions below take it; those that say "locked" expect
+ * it. An op must not block on the guest, and never waits for another device.
  */
 
 #include <pthread.h>
@@ -47,11 +47,11 @@ enum virtio_id {
 
 /* Device status bits (2.1). */
 #define VIRTIO_STATUS_ACKNOWLEDGE 1u
-#define VIRTIO_STATUS_DRIVER 2u
-#define VIRTIO_STATUS_DRIVER_OK 4u
+#define VIRTIO_STATUS_DRIVER      2u
+#define VIRTIO_STATUS_DRIVER_OK   4u
 #define VIRTIO_STATUS_FEATURES_OK 8u
 #define VIRTIO_STATUS_NEEDS_RESET 64u
-#define VIRTIO_STATUS_FAILED 128u
+#define VIRTIO_STATUS_FAILED      128u
 
 struct virtio_device;
 
@@ -64,14 +64,15 @@ struct virtio_ops {
 
     /*
      * Forget the driver. On return no request is in flight and nothing touches guest memory: the op
-     * waits for, or cancels, what its back end still does. Called also on a device that was never activated.
+     * waits for, or cancels, what its back end still does. Called also on a device that was never
+     * activated.
      */
     void (*reset)(struct virtio_device *dev);
 
     /*
      * Wait for what is in flight of one queue and push it; the queue stops next, the device lives on.
-     * NULL for a device that holds no chain from one op to the next; where one does hold some, its reset
-     * is called instead.
+     * NULL for a device that holds no chain from one op to the next; where one does hold some, its
+     * reset is called instead.
      */
     void (*drain)(struct virtio_device *dev, unsigned queue);
 
@@ -86,9 +87,9 @@ struct virtio_ops {
 /* How a device reaches its driver; the transport's half of the contract. Both may be called from the
  * loop's thread or a vCPU thread, with the device's lock held, and must not block. */
 struct virtio_carrier {
-    void (*interrupt)(void *opaque, unsigned queue);      /* used buffer notification */
-    void (*config_changed)(void *opaque);                 /* configuration change notification;
-                                                             also when NEEDS_RESET was set */
+    void (*interrupt)(void *opaque, unsigned queue); /* used buffer notification */
+    void (*config_changed)(void *opaque);            /* configuration change notification;
+                                                        also when NEEDS_RESET was set */
 };
 
 struct virtio_queue {
@@ -107,15 +108,16 @@ struct virtio_device {
     bool active;      /* between activate and reset */
     bool needs_reset; /* the driver broke a rule; nothing is served until the reset */
 
-    struct loop *loop;               /* borrowed */
-    const struct log *log;           /* borrowed, may be NULL */
+    struct loop *loop;     /* borrowed */
+    const struct log *log; /* borrowed, may be NULL */
     struct log_limit limit;
     const struct virtio_carrier *carrier;
     void *carrier_opaque;
     pthread_mutex_t lock;
 };
 
-/* -- for devices ------------------------------------------------------------------------------------ */
+/* -- for devices ------------------------------------------------------------------------------------
+ */
 
 struct virtio_init {
     const struct virtio_ops *ops;
@@ -129,7 +131,8 @@ struct virtio_init {
 };
 
 void virtio_init(struct virtio_device *dev, const struct virtio_init *init);
-/* After the transport let go of it; a device's free calls virtio_reset first, while its back end lives. */
+/* After the transport let go of it; a device's free calls virtio_reset first, while its back end lives.
+ */
 void virtio_finish(struct virtio_device *dev);
 
 /* Locked. Interrupt the driver for `queue` if it wants to be. Call once after a batch of pushes. Silent
@@ -156,7 +159,8 @@ bool virtio_pop(struct virtio_device *dev, unsigned queue, struct ring_chain *ch
  */
 bool virtio_kicks_on(struct virtio_device *dev, unsigned queue);
 
-/* -- for transports --------------------------------------------------------------------------------- */
+/* -- for transports ---------------------------------------------------------------------------------
+ */
 
 /* Before the driver runs. carrier and opaque live as long as the device is carried. */
 void virtio_carry(struct virtio_device *dev, const struct virtio_carrier *carrier, void *opaque);
@@ -174,13 +178,14 @@ int virtio_queue_start(struct virtio_device *dev, unsigned queue, const struct m
  * Returns the available index to go on from. */
 uint16_t virtio_queue_stop(struct virtio_device *dev, unsigned queue);
 
-/* DRIVER_OK. Queues that run are then served once, as if kicked: a kick that came too early is not lost. */
+/* DRIVER_OK. Queues that run are then served once, as if kicked: a kick that came too early is not
+ * lost. */
 void virtio_activate(struct virtio_device *dev);
-void virtio_reset(struct virtio_device *dev);     /* status 0: ops->reset, rings stopped, features 0 */
+void virtio_reset(struct virtio_device *dev); /* status 0: ops->reset, rings stopped, features 0 */
 void virtio_kick(struct virtio_device *dev, unsigned queue); /* ignored unless active and running */
 
-/* For the status register: the device set NEEDS_RESET. Within a carrier's callback, where the lock is held,
- * read dev->needs_reset. */
+/* For the status register: the device set NEEDS_RESET. Within a carrier's callback, where the lock is
+ * held, read dev->needs_reset. */
 bool virtio_needs_reset(struct virtio_device *dev);
 
 /* Configuration space; what lies outside reads as zeroes and swallows writes. */

@@ -76,7 +76,7 @@ void driver_interrupts(struct driver_ring *r, bool on);
 /* With event idx: interrupt when the used index passes `event`. */
 void driver_used_event(struct driver_ring *r, uint16_t event);
 
-/* -- the means to do it wrong: raw words -- */
+/* -- the means to do it wrong: raw words ------------------------------------------------------ */
 void driver_desc_write(struct driver_ring *r, uint16_t index, struct driver_desc d);
 void driver_avail_write(struct driver_ring *r, uint16_t index, uint16_t head);
 void driver_avail_idx_write(struct driver_ring *r, uint16_t idx);

@@ -10,7 +10,8 @@
  * than the indirect table), no loop, readable before writable, no indirect inside indirect, total
  * length below 4 GiB, every byte in RAM. A violation breaks the ring: ring_pop returns -EPROTO from
  * then on, and the device sets NEEDS_RESET (device.h). It never harms the host. The driver cannot have
- * more than setup.size chains outstanding: a device whose pool of requests is that large never runs dry.
+ * more than setup.size chains outstanding: a device whose pool of requests is that large never runs
+ * dry.
  *
  * Threads: a ring is used under its device's lock.
  */
@@ -25,31 +26,31 @@
 
 /* Feature bits of the ring itself (section 6). */
 #define VIRTIO_RING_F_INDIRECT_DESC (UINT64_C(1) << 28)
-#define VIRTIO_RING_F_EVENT_IDX (UINT64_C(1) << 29)
-#define VIRTIO_F_VERSION_1 (UINT64_C(1) << 32)
+#define VIRTIO_RING_F_EVENT_IDX     (UINT64_C(1) << 29)
+#define VIRTIO_F_VERSION_1          (UINT64_C(1) << 32)
 
 /* What the driver programs; kept by the transport's registers and given to ring_start as a whole. */
 struct ring_setup {
-    uint16_t size;      /* a power of two, 1 to the device's maximum */
-    uint64_t desc_gpa;  /* 16-byte aligned */
-    uint64_t avail_gpa; /* 2 */
-    uint64_t used_gpa;  /* 4 */
+    uint16_t size;       /* a power of two, 1 to the device's maximum */
+    uint64_t desc_gpa;   /* 16-byte aligned */
+    uint64_t avail_gpa;  /* 2 */
+    uint64_t used_gpa;   /* 4 */
     uint16_t next_avail; /* where to begin: 0, or what ring_stop gave (vhost-user GET_VRING_BASE) */
 };
 
 struct ring {
     const struct memory *mem; /* borrowed, NULL while stopped */
     struct ring_setup setup;
-    uint16_t next_avail;   /* next entry of the available ring to take */
-    uint16_t avail_seen;   /* the driver's index when we last looked; checked */
-    uint16_t in_flight;    /* popped and not pushed; with what waits never more than setup.size */
-    uint16_t next_used;    /* next entry of the used ring to fill */
-    uint16_t signalled;    /* next_used when the driver was last interrupted */
+    uint16_t next_avail; /* next entry of the available ring to take */
+    uint16_t avail_seen; /* the driver's index when we last looked; checked */
+    uint16_t in_flight;  /* popped and not pushed; with what waits never more than setup.size */
+    uint16_t next_used;  /* next entry of the used ring to fill */
+    uint16_t signalled;  /* next_used when the driver was last interrupted */
     bool signalled_valid;
-    bool indirect;         /* VIRTIO_RING_F_INDIRECT_DESC was negotiated */
-    bool event_idx;        /* VIRTIO_RING_F_EVENT_IDX was negotiated */
+    bool indirect;  /* VIRTIO_RING_F_INDIRECT_DESC was negotiated */
+    bool event_idx; /* VIRTIO_RING_F_EVENT_IDX was negotiated */
     bool broken;
-    const char *fault;     /* what broke it: a literal, NULL until then */
+    const char *fault; /* what broke it: a literal, NULL until then */
     const void *desc;
     const void *avail;
     void *used;
@@ -57,10 +58,10 @@ struct ring {
 
 /* One request: its buffers in order, first those the device reads, then those it writes. */
 struct ring_chain {
-    uint16_t head;          /* hand it back with ring_push */
-    struct iovec *iov;      /* the caller's array, filled by ring_pop */
-    unsigned readable;      /* iov[0 .. readable) */
-    unsigned writable;      /* iov[readable .. readable + writable) */
+    uint16_t head;     /* hand it back with ring_push */
+    struct iovec *iov; /* the caller's array, filled by ring_pop */
+    unsigned readable; /* iov[0 .. readable) */
+    unsigned writable; /* iov[readable .. readable + writable) */
     uint64_t readable_bytes;
     uint64_t writable_bytes;
 };
@@ -88,7 +89,8 @@ bool ring_running(const struct ring *ring);
  */
 int ring_pop(struct ring *ring, struct ring_chain *chain, struct iovec *iov, unsigned max);
 
-/* Put the chain popped last back, so that the next ring_pop gives it again. Only before any other pop. */
+/* Put the chain popped last back, so that the next ring_pop gives it again. Only before any other pop.
+ */
 void ring_unpop(struct ring *ring);
 
 /* Return a chain with the number of bytes written into it (clipped by the caller to writable_bytes).

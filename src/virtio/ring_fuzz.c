@@ -93,8 +93,7 @@ static uint32_t length(struct input *in)
     }
 }
 
-/* -- what is driven
- * ------------------------------------------------------------------------------------ */
+/* -- what is driven --------------------------------------------------------------------------- */
 
 struct target {
     struct memory mem;
@@ -176,8 +175,7 @@ static void kick(struct target *t, uint8_t how)
         ;
 }
 
-/* -- the driver's program
- * ------------------------------------------------------------------------------ */
+/* -- the driver's program --------------------------------------------------------------------- */
 
 static void write_descriptor(struct target *t, struct input *in)
 {

@@ -73,7 +73,7 @@ static uint64_t gpa_of(const struct fixture *f, const void *hva)
     return 0;
 }
 
-/* -- the straight road -- */
+/* -- the straight road ------------------------------------------------------------------------ */
 
 static void test_a_chain_keeps_order_and_direction(void **state)
 {
@@ -290,7 +290,7 @@ static void test_start_refuses_bad_setups(void **state)
     assert_int_equal(ring_start(&f->ring, &f->mem, &good, ALL), 0);
 }
 
-/* -- malformed rings -- */
+/* -- malformed rings -------------------------------------------------------------------------- */
 
 struct malformed {
     const char *name;
@@ -536,7 +536,7 @@ static void test_no_more_chains_in_flight_than_entries(void **state)
     assert_non_null(strstr(f->ring.fault, "ahead"));
 }
 
-/* -- suppression -- */
+/* -- suppression ------------------------------------------------------------------------------ */
 
 static void test_event_idx_suppresses_interrupts(void **state)
 {

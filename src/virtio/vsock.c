@@ -48,7 +48,7 @@ static struct vsock *to_vsock(struct virtio_device *dev)
     return container_of(dev, struct vsock, dev);
 }
 
-/* -- segments ---------------------------------------------------------------------------------- */
+/* -- segments --------------------------------------------------------------------------------- */
 
 unsigned vsock_part(struct vsock *vs, unsigned segments, size_t skip, size_t max)
 {
@@ -66,7 +66,7 @@ unsigned vsock_part(struct vsock *vs, unsigned segments, size_t skip, size_t max
     return count;
 }
 
-/* -- to the guest ------------------------------------------------------------------------------ */
+/* -- to the guest ----------------------------------------------------------------------------- */
 
 static struct vsock_header reset_header(struct vsock *vs)
 {
@@ -133,7 +133,7 @@ void vsock_fill_rx(struct vsock *vs)
     virtio_interrupt(dev, VSOCK_RX);
 }
 
-/* -- from the guest ---------------------------------------------------------------------------- */
+/* -- from the guest --------------------------------------------------------------------------- */
 
 static void owe_reset(struct vsock *vs, const struct vsock_header *h)
 {
@@ -271,7 +271,7 @@ static void kick(struct virtio_device *dev, unsigned queue)
         vsock_wake(vs);
 }
 
-/* -- life -------------------------------------------------------------------------------------- */
+/* -- life ------------------------------------------------------------------------------------- */
 
 void vsock_wake(struct vsock *vs)
 {
@@ -349,7 +349,7 @@ static void woken(struct loop_source *source, uint32_t events)
     pthread_mutex_unlock(&vs->dev.lock);
 }
 
-/* -- deadlines --------------------------------------------------------------------------------- */
+/* -- deadlines -------------------------------------------------------------------------------- */
 
 void vsock_set_deadline(struct vsock *vs, uint64_t *deadline_ns, uint64_t in_ns)
 {
@@ -380,7 +380,7 @@ static void timer_fired(struct loop_timer *timer)
     pthread_mutex_unlock(&vs->dev.lock);
 }
 
-/* -- the host's side --------------------------------------------------------------------------- */
+/* -- the host's side -------------------------------------------------------------------------- */
 
 int virtio_vsock_listen(struct virtio_device *dev, uint32_t port, virtio_vsock_accepted *accepted,
                         void *opaque)

@@ -49,7 +49,7 @@ struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t host_port, uint32_
     return NULL;
 }
 
-/* -- the host's socket ------------------------------------------------------------------------- */
+/* -- the host's socket ------------------------------------------------------------------------ */
 
 /* Which events are of use now; -1: not even the socket's hanging up. */
 static int wanted_events(const struct vsock_conn *conn)
@@ -241,8 +241,7 @@ static void socket_ready(struct loop_source *source, uint32_t events)
     pthread_mutex_unlock(&vs->dev.lock);
 }
 
-/* -- life
- * ---------------------------------------------------------------------------------------------- */
+/* -- life ------------------------------------------------------------------------------------- */
 
 struct vsock_conn *vsock_conn_new(struct vsock *vs, int fd, uint32_t host_port, uint32_t guest_port,
                                   enum vsock_state state)
@@ -306,8 +305,7 @@ void vsock_conn_expired(struct vsock_conn *conn)
         vsock_conn_owe(conn, OWE_RST);
 }
 
-/* -- the guest's packets
- * ------------------------------------------------------------------------------- */
+/* -- the guest's packets ---------------------------------------------------------------------- */
 
 /* How much the guest has room for. */
 static uint32_t credit(const struct vsock_conn *conn)
@@ -381,8 +379,7 @@ void vsock_conn_packet(struct vsock_conn *conn, const struct vsock_header *h, un
     vsock_conn_watch(conn);
 }
 
-/* -- packets for the guest
- * ----------------------------------------------------------------------------- */
+/* -- packets for the guest -------------------------------------------------------------------- */
 
 /* Read from the host's socket into the guest's buffer: the bytes, or 0 when there is nothing to send.
  */

@@ -152,7 +152,7 @@ struct vsock {
     struct iovec part[RING_SIZE_MAX]; /* some of its bytes: vsock_part */
 };
 
-/* -- vsock.c ----------------------------------------------------------------------------------- */
+/* -- vsock.c ---------------------------------------------------------------------------------- */
 void vsock_wake(struct vsock *vs);
 /* Send the guest what it is owed, as far as it has buffers. */
 void vsock_fill_rx(struct vsock *vs);
@@ -163,7 +163,7 @@ void vsock_set_deadline(struct vsock *vs, uint64_t *deadline_ns, uint64_t in_ns)
  */
 unsigned vsock_part(struct vsock *vs, unsigned segments, size_t skip, size_t max);
 
-/* -- vsock_conn.c ------------------------------------------------------------------------------ */
+/* -- vsock_conn.c ----------------------------------------------------------------------------- */
 struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t host_port, uint32_t guest_port);
 /* Takes fd, even on failure (NULL: the table is full, or no memory). */
 struct vsock_conn *vsock_conn_new(struct vsock *vs, int fd, uint32_t host_port, uint32_t guest_port,
@@ -185,7 +185,7 @@ bool vsock_conn_produce(struct vsock_conn *conn, struct vsock_header *header, un
 void vsock_conn_watch(struct vsock_conn *conn);
 void vsock_conn_expired(struct vsock_conn *conn);
 
-/* -- vsock_unix.c ------------------------------------------------------------------------------ */
+/* -- vsock_unix.c ----------------------------------------------------------------------------- */
 int vsock_unix_listen(struct vsock *vs, const char *path, struct dayfly_err *err);
 void vsock_unix_close(struct vsock *vs);
 /* Connect to "<path>_<port>": a socket or -errno. */

@@ -55,8 +55,7 @@ static void pattern(uint64_t sector, uint8_t out[512])
         out[i] = (uint8_t)(sector * 7 + i);
 }
 
-/* -- a back end that holds requests
- * -------------------------------------------------------------------- */
+/* -- a back end that holds requests ----------------------------------------------------------- */
 
 struct held {
     struct block block;
@@ -393,8 +392,7 @@ static void no_room_for_the_status_needs_a_reset(struct contract_env *env)
     contract_assert_serves(env);
 }
 
-/* -- cases on a raw image
- * ------------------------------------------------------------------------------ */
+/* -- cases on a raw image --------------------------------------------------------------------- */
 
 static void every_queue_serves(struct contract_env *env)
 {
@@ -556,8 +554,7 @@ static void a_read_only_image_stays_as_it_is(struct contract_env *env)
     contract_assert_serves(env);
 }
 
-/* -- cases on the back end that holds
- * ------------------------------------------------------------------- */
+/* -- cases on the back end that holds --------------------------------------------------------- */
 
 static void send_reads(struct contract_env *env, unsigned count)
 {
@@ -698,7 +695,7 @@ static const struct contract_case held_cases[] = {
     {NULL, NULL},
 };
 
-#define ALWAYS                                                                                      \
+#define ALWAYS                                                                                         \
     (VIRTIO_BLOCK_F_SIZE_MAX | VIRTIO_BLOCK_F_SEG_MAX | VIRTIO_BLOCK_F_BLK_SIZE | VIRTIO_BLOCK_F_FLUSH)
 #define WRITABLE (ALWAYS | VIRTIO_BLOCK_F_DISCARD | VIRTIO_BLOCK_F_WRITE_ZEROES)
 

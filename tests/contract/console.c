@@ -115,7 +115,7 @@ static void served(struct contract_env *env, const struct driver_buf *bufs, unsi
     while (memcmp(want, got, 16) != 0);
 }
 
-/* -- the driver's part ------------------------------------------------------------------------- */
+/* -- the driver's part ------------------------------------------------------------------------ */
 
 static void give_buffer(struct contract_env *env, unsigned queue, uint64_t gpa)
 {
@@ -205,7 +205,7 @@ static void introduce(struct contract_env *env)
     expect_control(env, 1, OPEN, 1, NULL, 0);
 }
 
-/* -- cases ------------------------------------------------------------------------------------- */
+/* -- cases ------------------------------------------------------------------------------------ */
 
 static void input_waits_for_a_program(struct contract_env *env)
 {
@@ -339,7 +339,8 @@ static void another_takes_the_stream(struct contract_env *env)
     assert_int_equal(virtio_console_attach(env->dev, 2, -1, -1), -EINVAL);
 }
 
-/* Whoever shares a descriptor with the device finds it as it was: nobody puts it right after a SIGKILL. */
+/* Whoever shares a descriptor with the device finds it as it was: nobody puts it right after a SIGKILL.
+ */
 static void shared_descriptors_stay_as_they_are(struct contract_env *env)
 {
     int in[2], out[2], pair[2];

@@ -378,8 +378,7 @@ static void reset_with_requests_in_flight(struct contract_env *env)
     contract_assert_serves(env);
 }
 
-/* -- malformed rings: ring_test has the whole table; here it is what the device makes of it
- * ------------- */
+/* -- malformed rings: ring_test has the whole table; here it is what the device makes of it --- */
 
 static void loop_in_chain(struct contract_env *env, struct driver_ring *r)
 {

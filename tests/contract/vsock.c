@@ -83,7 +83,7 @@ static void unmake(struct contract_env *env)
     free(made);
 }
 
-/* -- the guest's side -------------------------------------------------------------------------- */
+/* -- the guest's side ------------------------------------------------------------------------- */
 
 static struct header header(uint32_t host_port, uint32_t guest_port, uint16_t op)
 {
@@ -195,7 +195,7 @@ static void expect_nothing(struct contract_env *env)
     assert_false(driver_used(&env->rings[RX], &head, &written));
 }
 
-/* -- the host's side --------------------------------------------------------------------------- */
+/* -- the host's side -------------------------------------------------------------------------- */
 
 static void host_wait(int fd, short events)
 {
@@ -238,7 +238,7 @@ static int guest_connects(struct contract_env *env)
     return fd;
 }
 
-/* -- cases ------------------------------------------------------------------------------------- */
+/* -- cases ------------------------------------------------------------------------------------ */
 
 static void says_who_the_guest_is(struct contract_env *env)
 {
@@ -503,7 +503,8 @@ static void rings_that_feed_each_other(struct contract_env *env)
     uint64_t desc[2] = {contract_alloc(env, 16 * SIZE), contract_alloc(env, 16 * SIZE)};
     uint64_t ring[2] = {contract_alloc(env, RING_BYTES), contract_alloc(env, RING_BYTES)};
     for (unsigned i = 0; i < SIZE; i++) {
-        struct driver_desc rx = {buffer, RX_BYTES, DRIVER_DESC_WRITE, 0}, tx = {packet, HEADER_BYTES, 0, 0};
+        struct driver_desc rx = {buffer, RX_BYTES, DRIVER_DESC_WRITE, 0},
+                           tx = {packet, HEADER_BYTES, 0, 0};
         memcpy(contract_hva(env, desc[RX] + 16 * i, 16), &rx, 16);
         memcpy(contract_hva(env, desc[TX] + 16 * i, 16), &tx, 16);
     }

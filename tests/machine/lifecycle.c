@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pause, resume and stop through the public API, on a guest that prints a line all the time; two machines
- * in one process, of which only one is paused.
+ * Pause, resume and stop through the public API, on a guest that prints a line all the time; two
+ * machines in one process, of which only one is paused.
  *
  *     lifecycle kvm|tcg KERNEL INITRD
  *
@@ -22,8 +22,8 @@
 
 struct machine {
     struct dayfly_vm *vm;
-    int serial;            /* our end of its serial port */
-    char states[64];       /* a letter for each event */
+    int serial;      /* our end of its serial port */
+    char states[64]; /* a letter for each event */
     unsigned state_count;
 };
 
@@ -61,7 +61,8 @@ static void start(struct machine *m, const char *engine, const char *kernel, con
     options.event = changed;
     options.opaque = m;
     expect(dayfly_config_new(&config) == 0 && dayfly_config_set_memory(config, 256u << 20) == 0 &&
-               dayfly_config_set_linux(config, &boot) == 0 && dayfly_config_set_serial(config, &serial) == 0,
+               dayfly_config_set_linux(config, &boot) == 0 &&
+               dayfly_config_set_serial(config, &serial) == 0,
            "describe", NULL);
     expect(dayfly_vm_new(&m->vm, config, &options, &err) == 0, "new", &err);
     dayfly_config_free(config);
@@ -106,7 +107,8 @@ int main(int argc, char **argv)
     expect(hears(&a, BOOT_MS), "a resumed machine goes on", NULL);
 
     dayfly_vm_stop(a.vm);
-    expect(dayfly_vm_state(a.vm) == DAYFLY_VM_STOPPED && dayfly_vm_wait(a.vm, 0) == 0, "it is stopped", NULL);
+    expect(dayfly_vm_state(a.vm) == DAYFLY_VM_STOPPED && dayfly_vm_wait(a.vm, 0) == 0, "it is stopped",
+           NULL);
     drain(&b);
     expect(hears(&b, BOOT_MS), "the other one still goes on", NULL);
     expect(dayfly_vm_wait(b.vm, 0) < 0, "waiting for it times out", NULL);

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-/* The rate of this processor's time stamp counter in kHz, measured against CLOCK_MONOTONIC in about five
- * milliseconds; good to some parts in ten thousand. */
+/* The rate of this processor's time stamp counter in kHz, measured against CLOCK_MONOTONIC in about
+ * five milliseconds; good to some parts in ten thousand. */
 uint32_t tsc_measure_khz(void);
 
 #endif
