@@ -149,7 +149,7 @@ void qmp_free(struct qmp *qmp)
 
 static void deadline_in(struct timespec *ts, int timeout_ms)
 {
-    clock_gettime(CLOCK_REALTIME, ts);
+    clock_gettime(CLOCK_MONOTONIC, ts);
     ts->tv_sec += timeout_ms / 1000;
     ts->tv_nsec += (timeout_ms % 1000) * 1000000L;
     if (ts->tv_nsec >= 1000000000L) {
@@ -175,7 +175,7 @@ int qmp_execute(struct qmp *qmp, const char *command, int timeout_ms, struct day
     if (sent != len)
         r = err_set(err, EPIPE, "QEMU does not take '%s'", command);
     while (r == 0 && !qmp->done && !qmp->closed)
-        if (pthread_cond_timedwait(&qmp->answered, &qmp->lock, &deadline) == ETIMEDOUT)
+        if (pthread_cond_clockwait(&qmp->answered, &qmp->lock, CLOCK_MONOTONIC, &deadline) == ETIMEDOUT)
             r = err_set(err, ETIMEDOUT, "QEMU did not answer '%s' in %d ms", command, timeout_ms);
     if (r == 0 && !qmp->done)
         r = err_set(err, EPIPE, "QEMU ended before it answered '%s'", command);

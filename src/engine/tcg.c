@@ -399,6 +399,10 @@ static void tcg_stop(struct engine *engine)
     pthread_mutex_lock(&engine->lock);
     engine->running = false;
     pthread_mutex_unlock(&engine->lock);
+    /* First of all, and by its pidfd, so that a busy loop cannot delay it nor a reaped pid mislead it.
+     */
+    if (engine->exited.fd >= 0)
+        pidfd_send_signal(engine->exited.fd, SIGKILL, NULL, 0);
     loop_call(engine->loop, forget_sources, engine);
     if (engine->pid > 0 && !engine->reaped) {
         kill(engine->pid, SIGKILL);
