@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,32 +71,39 @@ static int write_text(int fd, const char *text, const char *path, struct dayfly_
     return r < 0 ? err_errno(err, -r, "write the report to %s", path) : 0;
 }
 
+/* A file without a name in the folder of `path`: whoever is killed while it is written leaves none. */
+static int open_unnamed_beside(const char *path)
+{
+    _cleanup_free_ char *copy = strdup(path);
+    return copy ? open(dirname(copy), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644) : -1;
+}
+
+static int give_name(int fd, const char *path, struct dayfly_err *err)
+{
+    char unnamed[32];
+    snprintf(unnamed, sizeof(unnamed), "/proc/self/fd/%d", fd);
+    if (linkat(AT_FDCWD, unnamed, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
+        return 0;
+    /* An older report, which this one replaces. */
+    if (errno == EEXIST && unlink(path) == 0 &&
+        linkat(AT_FDCWD, unnamed, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
+        return 0;
+    return err_errno(err, errno, "name the report %s", path);
+}
+
 int report_write(const json_t *report, const char *path, struct dayfly_err *err)
 {
     struct stat st;
     _cleanup_free_ char *text = json_dumps(report, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     if (!text)
         return err_set(err, ENOMEM, "out of memory for the report");
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
-        _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-        if (fd < 0)
-            return err_errno(err, errno, "open %s for the report", path);
-        return write_text(fd, text, path, err);
-    }
-
-    _cleanup_free_ char *temp = NULL;
-    if (asprintf(&temp, "%s.XXXXXX", path) < 0) {
-        temp = NULL;
-        return err_set(err, ENOMEM, "out of memory for the report");
-    }
-    _cleanup_close_ int fd = mkostemp(temp, O_CLOEXEC);
+    bool special = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+    _cleanup_close_ int fd = special ? -1 : open_unnamed_beside(path);
+    bool unnamed = fd >= 0;
+    if (special || (!unnamed && (errno == EOPNOTSUPP || errno == EISDIR)))
+        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0644);
     if (fd < 0)
         return err_errno(err, errno, "make the report %s", path);
-    fchmod(fd, 0644);
     int r = write_text(fd, text, path, err);
-    if (r == 0 && rename(temp, path) < 0)
-        r = err_errno(err, errno, "name the report %s", path);
-    if (r < 0)
-        unlink(temp);
-    return r;
+    return r < 0 || !unnamed ? r : give_name(fd, path, err);
 }
