@@ -33,6 +33,7 @@ lint: all
 	@scripts/lint
 
 install: all
+	@meson configure $(BUILD) -Dprefix=$(PREFIX)
 	meson install -C $(BUILD)
 
 clean:
