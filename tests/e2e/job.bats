@@ -71,12 +71,6 @@ load common
     [ "${lines[3]}" = '[ü*"]' ]
 }
 
-@test "4 processors are seen" {
-    run job --cpus 4 -- nproc
-    [ "$status" -eq 0 ]
-    [ "${lines[0]}" = 4 ]
-}
-
 @test "the memory that was asked for is seen" {
     run job --memory 384MiB -- sh -c "awk '/MemTotal/ {print \$2}' /proc/meminfo"
     [ "$status" -eq 0 ]
