@@ -61,3 +61,18 @@ nothing_left() {
     snapshot_host >"$TEST_DIR/host.after"
     diff "$TEST_DIR/host.before" "$TEST_DIR/host.after"
 }
+
+# An initramfs that says how many processors it has, and then runs $1: by default it switches off.
+make_initrd() {
+    mkdir -p "$TEST_DIR/root/bin" "$TEST_DIR/root/dev" "$TEST_DIR/root/proc"
+    cp "$(command -v busybox)" "$TEST_DIR/root/bin/busybox"
+    cat >"$TEST_DIR/root/init" <<INIT
+#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox echo "up with \$(/bin/busybox nproc)"
+${1:-/bin/busybox poweroff -f}
+INIT
+    chmod +x "$TEST_DIR/root/init"
+    (cd "$TEST_DIR/root" && find . | cpio -o -H newc --quiet) >"$TEST_DIR/initrd"
+    KERNEL=$(find "$DAYFLY_HOME/kernels" -name vmlinux | head -n 1)
+}

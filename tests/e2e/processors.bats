@@ -9,3 +9,21 @@ load common
     [ "$status" -eq 0 ]
     [ "${lines[0]}" = 4 ]
 }
+
+@test "a machine from a file boots, prints to its serial port, and switches itself off" {
+    make_initrd
+    cat >"$TEST_DIR/machine.yaml" <<YAML
+cpus: 2
+memory: 256MiB
+linux:
+  kernel: $KERNEL
+  initrd: initrd
+  command_line: console=ttyS0 quiet panic=-1
+serial: {output: stdio}
+YAML
+    run timeout -k 10 "$LIMIT" "$DAYFLY" vm run --engine "$ENGINE" -f "$TEST_DIR/machine.yaml"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"up with 2"* ]]
+    nothing_left
+}
