@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef FS_THREAD_H
+#define FS_THREAD_H
+
+/*
+ * Who a serving thread is while it acts for the guest. Linux keeps identity, capabilities, umask and
+ * working directory per task (credentials(7), unshare(2) CLONE_FS); the raw system calls change them
+ * for this thread alone.
+ *
+ * The working directory of a serving thread is /proc/self/fd: "17" names what descriptor 17 is open
+ * on, for the calls that take a path and no O_PATH descriptor (open, getxattr, chmod, utimensat).
+ * FS_FD_PATH makes such a name.
+ */
+
+#include "fs/fs.h"
+#include "fs/inode.h"
+
+#define FS_FD_PATH_BYTES 12
+
+/* "17" for 17; relative to a serving thread's working directory. */
+const char *fs_fd_path(int fd, char buf[static FS_FD_PATH_BYTES]);
+
+/*
+ * Act on files of this export, on behalf of this guest user, until the next call: creating files makes
+ * them the mapped user's. Squash: as the host's user, without capabilities. Identity and map: as the
+ * mapped user but with the capabilities over files, since the guest's kernel has checked the
+ * permissions already (without CAP_FSETID, so that set-group-id follows the group, CVE-2022-0358).
+ * Costs nothing while nothing changes. Returns 0, -EPERM (no such id), or another -errno.
+ */
+int fs_thread_act(struct fs_thread *thread, const struct export *export, uint32_t guest_uid,
+                  uint32_t guest_gid);
+
+/* The same where the user does not matter: nothing is created. Keeps the current identity if that
+ * serves. */
+int fs_thread_act_any(struct fs_thread *thread, const struct export *export);
+
+/* One supplementary group for the next creation (FUSE_CREATE_SUPP_GROUP); UINT32_MAX: none. */
+int fs_thread_supplementary(struct fs_thread *thread, const struct export *export, uint32_t guest_gid);
+
+void fs_thread_umask(struct fs_thread *thread, mode_t umask_bits);
+
+#endif
