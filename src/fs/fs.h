@@ -33,9 +33,9 @@ struct fs;
 /*
  * How long the guest may believe what it was told, hence when it sees what the host changed:
  *   none    names and attributes are asked for at each use, data bypasses the guest's page cache
- *   auto    names (also missing ones) and attributes for FS_AUTO_SECONDS; cached data is dropped at
- * open when size or mtime changed always  until the guest forgets by itself: for directories that
- * nobody else changes
+ *   auto    names (also missing ones) and attributes for FS_AUTO_SECONDS; what was cached of a file is
+ *           dropped when its size or mtime changed
+ *   always  until the guest forgets by itself: for directories that nobody else changes
  */
 enum fs_cache { FS_CACHE_AUTO, FS_CACHE_NONE, FS_CACHE_ALWAYS };
 
