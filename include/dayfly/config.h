@@ -87,6 +87,69 @@ struct dayfly_disk {
 
 int dayfly_config_add_disk(struct dayfly_config *config, const struct dayfly_disk *options);
 
+/* What the guest may do with a shared directory. It holds on the host's side, whatever the guest does.
+ */
+enum dayfly_share_mode {
+    DAYFLY_SHARE_RW,
+    DAYFLY_SHARE_RO,
+    DAYFLY_SHARE_COW, /* it may change it; the host's directory stays as it is */
+};
+
+/* When the guest sees what the host changed in a share. */
+enum dayfly_share_cache {
+    DAYFLY_SHARE_CACHE_AUTO,   /* within a second; a file's content when it is opened the next time */
+    DAYFLY_SHARE_CACHE_NONE,   /* at once: nothing is kept in the guest */
+    DAYFLY_SHARE_CACHE_ALWAYS, /* perhaps never: for what nobody else changes */
+};
+
+/*
+ * Whose files the guest's users make on the host, and as whose it sees those that are there.
+ *   squash    all of them act as one user of the host: the directory's owner when the machine's process
+ *             is root, else the user whose process it is. Files of that user are shown as shown_uid's
+ *             and shown_gid's, all others as nobody's (65534).
+ *   identity  the guest's ids are the host's: root there is root on these files. Needs root.
+ *   map       by extents, like user_namespaces(7); an id without one is nobody. Needs root.
+ */
+enum dayfly_share_ids { DAYFLY_SHARE_SQUASH, DAYFLY_SHARE_IDENTITY, DAYFLY_SHARE_MAP };
+
+/* `count` ids from `guest` are those from `host`. (No options struct: it stays as it is.) */
+struct dayfly_id_extent {
+    uint32_t guest, host, count;
+};
+
+/* A directory of the host, as a part of a share. */
+struct dayfly_share_directory {
+    size_t size;
+    const char *path;
+    const char *name; /* its name below the share's root; NULL: it is the root, and alone */
+    int fd;           /* instead of the path; -1: none */
+    enum dayfly_share_mode mode;
+    enum dayfly_share_ids ids;
+    uint32_t shown_uid, shown_gid;              /* squash */
+    const struct dayfly_id_extent *uids, *gids; /* map */
+    size_t uid_count, gid_count;
+};
+#define DAYFLY_SHARE_DIRECTORY_INIT                                                                    \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_share_directory), .fd = -1                                        \
+    }
+
+/* A virtio file system device: in the guest, `mount -t virtiofs TAG /somewhere`. It shows one
+ * directory, or several under their names. */
+struct dayfly_share {
+    size_t size;
+    const char *tag;                                  /* 1 to 36 bytes, no two shares have the same */
+    const struct dayfly_share_directory *directories; /* each from the INIT macro above */
+    size_t directory_count;                           /* 1 to 16 */
+    enum dayfly_share_cache cache;
+    uint32_t queues; /* of requests */
+    bool writeback;  /* the guest gathers writes in its page cache; not with DAYFLY_SHARE_CACHE_NONE */
+};
+#define DAYFLY_SHARE_INIT                                                                              \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_share), .queues = 1                                               \
+    }
+
 /* A port of the virtio console. Output goes to output_path (created, appended to) or output_fd, else it
  * is dropped; input comes from input_fd. */
 struct dayfly_console {

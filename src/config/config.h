@@ -20,9 +20,16 @@
 enum {
     CONFIG_MAX_CPUS = 254, /* 8-bit local APIC ids, 255 being "all of them" */
     CONFIG_MAX_DISKS = 24, /* each is a PCI slot of the one bus */
+    CONFIG_MAX_SHARES = 16,
+    CONFIG_MAX_SLOTS = 27, /* disks and shares together: the bus has room for three devices more */
     CONFIG_MAX_CONSOLES = 16,
     CONFIG_MAX_DISK_ID = 20, /* VIRTIO_BLK_ID_BYTES */
     CONFIG_MAX_CONSOLE_NAME = 31,
+    CONFIG_MAX_SHARE_TAG = 36, /* virtio_fs_config.tag */
+    CONFIG_MAX_SHARE_QUEUES = 16,
+    CONFIG_MAX_DIRECTORIES = 16, /* of one share */
+    CONFIG_MAX_DIRECTORY_NAME = 255,
+    CONFIG_MAX_ID_EXTENTS = 8,
     CONFIG_MAX_COMMAND_LINE = 2047, /* x86's COMMAND_LINE_SIZE, less the NUL */
     CONFIG_MAX_SOCKET_PATH = 96,    /* sun_path, less "_4294967295" and the NUL */
     CONFIG_MAX_PATH = 4095,
@@ -49,6 +56,37 @@ struct config_disk {
     char *id; /* may be NULL */
     bool read_only;
 };
+
+/* A directory of a share. */
+struct config_directory {
+    char *path;
+    int fd;     /* where the path is NULL; borrowed */
+    char *name; /* NULL in `only` of a share */
+    enum dayfly_share_mode mode;
+    enum dayfly_share_ids ids;
+    uint32_t shown_uid, shown_gid;        /* DAYFLY_SHARE_SQUASH */
+    struct dayfly_id_extent *uids, *gids; /* DAYFLY_SHARE_MAP */
+    size_t uid_count, gid_count;
+};
+
+/* A virtio file system device. config_share_directories says what it shows. */
+struct config_share {
+    char *tag;
+    enum dayfly_share_cache cache;
+    bool writeback;
+    uint32_t queues;                      /* of requests, without the one for what is urgent */
+    struct config_directory only;         /* the share's root, where directory_count is 0 */
+    struct config_directory *directories; /* else: those below a made-up root, each with a name */
+    size_t directory_count;
+};
+
+/* The directories of a share: *count of them. With one whose name is NULL it is the share's root. */
+static inline const struct config_directory *config_share_directories(const struct config_share *share,
+                                                                      size_t *count)
+{
+    *count = share->directory_count ? share->directory_count : 1;
+    return share->directory_count ? share->directories : &share->only;
+}
 
 struct config_console {
     char *name;
@@ -79,6 +117,8 @@ struct dayfly_config {
     struct config_boot boot;
     struct config_disk *disks;
     size_t disk_count;
+    struct config_share *shares;
+    size_t share_count;
     struct config_console *consoles;
     size_t console_count;
     struct config_vsock vsock;
