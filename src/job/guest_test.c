@@ -288,6 +288,18 @@ static void test_closed_output_breaks_the_pipe(void **state)
     close(pipes[1]);
 }
 
+/* Until not one byte more fits. The pipe blocks its other writers as before. */
+static void fill_pipe(int fd)
+{
+    static const uint8_t zeros[4096];
+    int flags = fcntl(fd, F_GETFL);
+    assert_int_equal(fcntl(fd, F_SETFL, flags | O_NONBLOCK), 0);
+    while (write(fd, zeros, sizeof(zeros)) > 0)
+        ;
+    assert_int_equal(errno, EAGAIN);
+    assert_int_equal(fcntl(fd, F_SETFL, flags), 0);
+}
+
 /* A command whose output nobody takes stands still; its signals, and other commands, do not. */
 static void test_blocked_streams_block_nothing_else(void **state)
 {
@@ -299,9 +311,11 @@ static void test_blocked_streams_block_nothing_else(void **state)
     assert_int_equal(mkfifo(told, 0600), 0);
     int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 
-    /* It neither reads its stdin, which is endless, nor is its stdout read. */
-    snprintf(script, sizeof(script), "yes & trap 'kill $!; echo >%s; exit 7' TERM; echo >%s; wait",
-             told, ready);
+    /* It neither reads its stdin, which is endless, nor is its stdout read: not even the first line,
+     * however late yes gets a processor. */
+    fill_pipe(pipes[1]);
+    snprintf(script, sizeof(script),
+             "echo first; yes & trap 'kill $!; echo >%s; exit 7' TERM; echo >%s; wait", told, ready);
     uint32_t stuck = start_sh(x, script, zero, pipes[1], -1);
     snprintf(script, sizeof(script), "cat %s", ready);
     assert_exit(finish(x, start_sh(x, script, -1, -1, -1)), 0);
@@ -537,18 +551,13 @@ static void test_terminal_signals_and_size(void **state)
     char *ready = in_dir(x, "ready"), script[256];
     assert_int_equal(mkfifo(ready, 0600), 0);
     snprintf(script, sizeof(script),
-             "trap 'stty size; exit 6' WINCH; echo >%s; while :; do cat %s; done", ready, ready);
+             "sleep 1000 & trap 'stty size; kill $!; exit 6' WINCH; echo >%s; wait", ready);
     uint32_t s = start_tty(x, script, -1, out);
     snprintf(script, sizeof(script), "cat %s", ready);
     assert_exit(finish(x, start_sh(x, script, -1, -1, -1)), 0);
     guest_resize(x->g, s, 11, 22);
-    /* dash takes its trap when cat has ended; so let it. */
-    snprintf(script, sizeof(script), "while :; do echo 2>/dev/null >%s; done", ready);
-    uint32_t feeder = start_sh(x, script, -1, -1, -1);
     assert_exit(finish(x, s), 6);
     assert_non_null(strstr(text_of(out), "11 22\r\n"));
-    guest_kill(x->g, feeder);
-    finish(x, feeder);
 
     const char *const sleeper[] = {"sleep", "1000", NULL};
     s = start(x, &(struct guest_command){
@@ -672,11 +681,9 @@ static void lie_at_length(const struct script *s)
     uint32_t session;
     struct guest_result r;
     const char *const argv[] = {"true", NULL};
-    static const uint8_t zeros[4096];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    assert_int_equal(pipe2(full, O_CLOEXEC | O_NONBLOCK), 0);
-    while (write(full[1], zeros, sizeof(zeros)) > 0)
-        ;
+    assert_int_equal(pipe2(full, O_CLOEXEC), 0);
+    fill_pipe(full[1]);
     assert_int_equal(guest_new(fds[0], &g, NULL), 0);
     assert_int_equal(
         guest_exec(
