@@ -297,7 +297,6 @@ static int carry_devices(struct machine *m, const struct machine_options *o, str
     if (!m->carried)
         return err_errno(err, ENOMEM, "devices");
     for (unsigned i = 0; i < o->device_count; i++) {
-        assert(o->devices[i]->loop == m->loop);
         int rc = virtio_pci_init(&m->carried[i], o->devices[i], &m->mem, &m->vm.hv, err);
         if (rc < 0)
             return rc;

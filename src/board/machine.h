@@ -86,7 +86,8 @@ struct machine_options {
     int serial_in;
     int serial_out;
 
-    /* Made by the owner on `loop`, carried by nobody yet; borrowed until machine_free has returned. */
+    /* Made by the owner on `loop` or with one of their own, carried by nobody yet; borrowed until
+     * machine_free has returned. */
     struct virtio_device *const *devices;
     unsigned device_count;
 

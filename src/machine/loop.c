@@ -26,7 +26,7 @@
 struct posted {
     void (*fn)(void *arg);
     void *arg;
-    bool *done; /* for loop_call: set under the lock when it ran; NULL for loop_post */
+    bool *done; /* of loop_call, whose caller owns this: set under the lock when fn ran. NULL: freed */
     struct list node;
 };
 
@@ -95,12 +95,9 @@ static void wake(struct loop *loop)
         ;
 }
 
+/* With the lock held, which is let go of around each call. */
 static void run_posts(struct loop *loop)
 {
-    uint64_t count;
-    while (read(loop->wake_fd, &count, sizeof(count)) < 0 && errno == EINTR)
-        ;
-    pthread_mutex_lock(&loop->lock);
     while (!list_empty(&loop->posts)) {
         struct posted *p = list_entry(loop->posts.next, struct posted, node);
         list_remove(&p->node);
@@ -110,9 +107,19 @@ static void run_posts(struct loop *loop)
         if (p->done) {
             *p->done = true;
             pthread_cond_broadcast(&loop->called);
+        } else {
+            free(p);
         }
-        free(p);
     }
+}
+
+static void woken(struct loop *loop)
+{
+    uint64_t count;
+    while (read(loop->wake_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+        ;
+    pthread_mutex_lock(&loop->lock);
+    run_posts(loop);
     pthread_mutex_unlock(&loop->lock);
 }
 
@@ -170,7 +177,7 @@ int loop_run_once(struct loop *loop, int timeout_ms)
     loop->batch_count = 0;
     handled += fire_timers(loop);
     if (posted) {
-        run_posts(loop);
+        woken(loop);
         handled++;
     }
     return handled;
@@ -186,8 +193,9 @@ void loop_run(struct loop *loop)
     while (!atomic_load(&loop->stop))
         loop_run_once(loop, -1);
 
-    run_posts(loop); /* a loop_call that came before the stop gets its answer */
+    /* Who still saw it running, and waits for an answer, gets it. */
     pthread_mutex_lock(&loop->lock);
+    run_posts(loop);
     loop->running = false;
     atomic_store(&loop->stop, false);
     pthread_mutex_unlock(&loop->lock);
@@ -291,12 +299,25 @@ bool loop_is_mine(const struct loop *loop)
     return mine;
 }
 
-static int post(struct loop *loop, void (*fn)(void *arg), void *arg, bool *done)
+/* Queue p, unless the loop runs in no other thread than the caller's. */
+static bool post_unless_mine(struct loop *loop, struct posted *p)
+{
+    pthread_mutex_lock(&loop->lock);
+    bool mine = !loop->running || pthread_equal(loop->runner, pthread_self());
+    if (!mine)
+        list_append(&loop->posts, &p->node);
+    pthread_mutex_unlock(&loop->lock);
+    if (!mine)
+        wake(loop);
+    return !mine;
+}
+
+int loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
 {
     struct posted *p = malloc(sizeof(*p));
     if (!p)
         return -ENOMEM;
-    *p = (struct posted){.fn = fn, .arg = arg, .done = done};
+    *p = (struct posted){.fn = fn, .arg = arg};
     pthread_mutex_lock(&loop->lock);
     list_append(&loop->posts, &p->node);
     pthread_mutex_unlock(&loop->lock);
@@ -304,21 +325,14 @@ static int post(struct loop *loop, void (*fn)(void *arg), void *arg, bool *done)
     return 0;
 }
 
-int loop_post(struct loop *loop, void (*fn)(void *arg), void *arg)
-{
-    return post(loop, fn, arg, NULL);
-}
-
 int loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 {
-    if (loop_is_mine(loop)) {
+    bool done = false;
+    struct posted p = {.fn = fn, .arg = arg, .done = &done};
+    if (!post_unless_mine(loop, &p)) {
         fn(arg);
         return 0;
     }
-    bool done = false;
-    int r = post(loop, fn, arg, &done);
-    if (r < 0)
-        return r;
     pthread_mutex_lock(&loop->lock);
     while (!done)
         pthread_cond_wait(&loop->called, &loop->lock);

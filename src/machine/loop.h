@@ -64,7 +64,7 @@ void loop_timer_cancel(struct loop_timer *timer);
 
 /* Call fn(arg) in the loop's thread, soon (post) or before returning (call; runs fn at once when the
  * caller is the loop's thread or when the loop does not run in a thread). Posted calls that never ran
- * are dropped by loop_free. Returns 0 or -ENOMEM. */
+ * are dropped by loop_free. loop_post returns 0 or -ENOMEM; loop_call needs no memory and returns 0. */
 int loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
 int loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
 

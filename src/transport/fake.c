@@ -49,6 +49,33 @@ static void on_kick(struct loop_source *source, uint32_t events)
     virtio_kick(q->fake->options.dev, (unsigned)(q - q->fake->queues));
 }
 
+struct kicks {
+    struct fake *fake;
+    int result;
+};
+
+/* In the thread of the device's loop, as the next. */
+static void add_kicks(void *arg)
+{
+    struct kicks *kicks = arg;
+    struct virtio_device *dev = kicks->fake->options.dev;
+    for (unsigned i = 0; i < dev->queue_count && kicks->result == 0; i++) {
+        struct fake_queue *q = &kicks->fake->queues[i];
+        q->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        q->kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        q->kick.events = EPOLLIN;
+        q->kick.ready = on_kick;
+        kicks->result = q->interrupt < 0 || q->kick.fd < 0 ? -EMFILE : loop_add(dev->loop, &q->kick);
+    }
+}
+
+static void remove_kicks(void *arg)
+{
+    struct fake *fake = arg;
+    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+        loop_remove(&fake->queues[i].kick);
+}
+
 int fake_new(struct fake **out, const struct fake_options *options)
 {
     struct fake *fake = calloc(1, sizeof(*fake));
@@ -59,13 +86,10 @@ int fake_new(struct fake **out, const struct fake_options *options)
     for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
         fake->queues[i] = (struct fake_queue){.fake = fake, .interrupt = -1, .kick.fd = -1};
     int rc = fake->config_changed < 0 ? -errno : 0;
-    for (unsigned i = 0; i < options->dev->queue_count && rc == 0; i++) {
-        struct fake_queue *q = &fake->queues[i];
-        q->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        q->kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        q->kick.events = EPOLLIN;
-        q->kick.ready = on_kick;
-        rc = q->interrupt < 0 || q->kick.fd < 0 ? -EMFILE : loop_add(options->loop, &q->kick);
+    struct kicks kicks = {.fake = fake};
+    if (rc == 0) {
+        loop_call(options->dev->loop, add_kicks, &kicks);
+        rc = kicks.result;
     }
     if (rc < 0) {
         fake_free(fake);
@@ -82,8 +106,8 @@ void fake_free(struct fake *fake)
         return;
     virtio_reset(fake->options.dev);
     virtio_carry(fake->options.dev, NULL, NULL);
+    loop_call(fake->options.dev->loop, remove_kicks, fake);
     for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
-        loop_remove(&fake->queues[i].kick);
         close_fd(&fake->queues[i].kick.fd);
         close_fd(&fake->queues[i].interrupt);
     }
@@ -150,8 +174,9 @@ static bool wait_eventfd(struct fake *fake, int fd, int timeout_ms)
         int left_ms = now < deadline ? (int)((deadline - now) / NS_PER_MS) + 1 : 0;
         if (timeout_ms > 0 && left_ms == 0)
             return false;
-        if (loop_is_mine(fake->options.loop)) {
-            if (loop_run_once(fake->options.loop, timeout_ms > 0 ? left_ms : 0) == 0 && timeout_ms == 0)
+        if (loop_is_mine(fake->options.dev->loop)) {
+            if (loop_run_once(fake->options.dev->loop, timeout_ms > 0 ? left_ms : 0) == 0 &&
+                timeout_ms == 0)
                 return eventfd_read(fd, &count) == 0;
         } else if (timeout_ms == 0) {
             return false;

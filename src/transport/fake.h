@@ -9,8 +9,8 @@
  * queue, as irqfd does. Rings and buffers are the driver's business: virtio/driver.h, which also offers
  * the means to misbehave.
  *
- * Threads: all calls from one thread, the driver's. The loop runs in another (loop_start), or in none:
- * then the waits below run it.
+ * Threads: all calls from one thread, the driver's. The device's loop runs in another (loop_start), or
+ * in none: then the waits below run it.
  */
 
 #include "virtio/device.h"
@@ -18,14 +18,13 @@
 struct fake;
 
 struct fake_options {
-    struct virtio_device *dev; /* these three are borrowed until fake_free */
-    struct loop *loop;
+    struct virtio_device *dev; /* both are borrowed until fake_free */
     const struct memory *mem;
     bool kick_directly; /* in the driver's thread, as a trapped register write is */
 };
 
 int fake_new(struct fake **out, const struct fake_options *options);
-/* Resets the device and lets go of it. The loop is not running. NULL is legal. */
+/* Resets the device and lets go of it. NULL is legal. */
 void fake_free(struct fake *fake);
 
 uint64_t fake_offered(const struct fake *fake);

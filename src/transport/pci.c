@@ -443,6 +443,7 @@ static uint32_t class_of(enum virtio_id id)
     case VIRTIO_ID_NET:
         return 0x020000;
     case VIRTIO_ID_BLOCK:
+    case VIRTIO_ID_FS:
         return 0x018000;
     case VIRTIO_ID_CONSOLE:
         return 0x078000;
@@ -452,6 +453,34 @@ static uint32_t class_of(enum virtio_id id)
         return 0x098000;
     default:
         return 0xff0000;
+    }
+}
+
+struct bells {
+    struct virtio_pci *pci;
+    int result;
+};
+
+/* In the thread of the device's loop, as the next. */
+static void add_bells(void *arg)
+{
+    struct bells *bells = arg;
+    struct virtio_device *dev = bells->pci->dev;
+    for (unsigned i = 0; i < dev->queue_count && bells->result == 0; i++) {
+        struct loop_source *bell = &bells->pci->queues[i].bell;
+        bell->events = EPOLLIN;
+        bell->ready = bell_rang;
+        bell->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        bells->result = bell->fd < 0 ? -errno : loop_add(dev->loop, bell);
+    }
+}
+
+static void remove_bells(void *arg)
+{
+    struct virtio_pci *pci = arg;
+    for (unsigned i = 0; i < pci->dev->queue_count; i++) {
+        loop_remove(&pci->queues[i].bell);
+        close_fd(&pci->queues[i].bell.fd);
     }
 }
 
@@ -475,20 +504,14 @@ int virtio_pci_init(struct virtio_pci *pci, struct virtio_device *dev, const str
     msix_init(&pci->msix, hv, dev->queue_count + 1);
     pci_add_bar(&pci->fn, 0, VIRTIO_PCI_BAR_BYTES, true, &virtio_pci_bar_ops, pci);
     add_capabilities(pci);
-    forget_driver(pci);
     for (unsigned i = 0; i < dev->queue_count; i++)
-        pci->queues[i].bell.fd = -1;
-    for (unsigned i = 0; i < dev->queue_count; i++) {
-        struct loop_source *bell = &pci->queues[i].bell;
-        pci->queues[i].pci = pci;
-        bell->events = EPOLLIN;
-        bell->ready = bell_rang;
-        int rc = bell->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        rc = rc < 0 ? -errno : loop_add(dev->loop, bell);
-        if (rc < 0) {
-            virtio_pci_finish(pci);
-            return err_errno(err, -rc, "%s: doorbell of queue %u", dev->ops->name, i);
-        }
+        pci->queues[i] = (struct virtio_pci_queue){.pci = pci, .bell.fd = -1};
+    forget_driver(pci);
+    struct bells bells = {.pci = pci};
+    loop_call(dev->loop, add_bells, &bells);
+    if (bells.result < 0) {
+        virtio_pci_finish(pci);
+        return err_errno(err, -bells.result, "%s: doorbells", dev->ops->name);
     }
     virtio_carry(dev, &carrier, pci);
     return 0;
@@ -500,10 +523,7 @@ void virtio_pci_finish(struct virtio_pci *pci)
         return;
     virtio_reset(pci->dev);
     virtio_carry(pci->dev, NULL, NULL);
-    for (unsigned i = 0; i < pci->dev->queue_count; i++) {
-        loop_remove(&pci->queues[i].bell);
-        close_fd(&pci->queues[i].bell.fd);
-    }
+    loop_call(pci->dev->loop, remove_bells, pci);
     msix_finish(&pci->msix);
     pthread_mutex_destroy(&pci->lock);
     pci->dev = NULL;

@@ -70,14 +70,14 @@ struct virtio_pci {
 };
 
 /*
- * Carry `dev`. All are borrowed until virtio_pci_finish. In the loop's thread or before it runs. Add
- * pci->fn to a pci_host next.
+ * Carry `dev`. All are borrowed until virtio_pci_finish. Add pci->fn to a pci_host next. In any thread
+ * that may wait for the device's loop.
  */
 int virtio_pci_init(struct virtio_pci *pci, struct virtio_device *dev, const struct memory *mem,
                     const struct hypervisor *hv, struct dayfly_err *err);
 
-/* Reset the device and let go of it. No processor runs and the PCI host is gone; in the loop's thread
- * or while it does not run. Safe on a zeroed one, and twice. */
+/* Reset the device and let go of it. No processor runs and the PCI host is gone; in any thread that may
+ * wait for the device's loop. Safe on a zeroed one, and twice. */
 void virtio_pci_finish(struct virtio_pci *pci);
 
 /* The handlers of BAR 0; opaque is the struct virtio_pci. For tests. */

@@ -14,10 +14,15 @@
  * virtio_finish. A queue's registers belong to the transport and cannot change a live queue: the set-up
  * is copied by virtio_queue_start.
  *
- * Threads and the lock: the loop's thread serves queues and back ends; a vCPU thread (pci) or the loop
- * (vhost_user) makes register accesses. Every op, and every callback of a back end that touches the
- * device, runs with `lock` held. The virtio_* functions below take it; those that say "locked" expect
- * it. An op must not block on the guest, and never waits for another device.
+ * Threads and the lock: the thread of dev->loop serves queues and back ends; a vCPU thread (pci) or
+ * that loop (vhost_user) makes register accesses. Every op, and every callback of a back end that
+ * touches the device, runs with `lock` held. The virtio_* functions below take it; those that say
+ * "locked" expect it. An op must not block on the guest, and never waits for another device.
+ *
+ * The loop is the machine's, or one of the device's own where its work could hold up others: then the
+ * device starts it in its `new` and ends it in its `free`, and it runs already when a transport comes.
+ * So a transport adds and removes its sources through loop_call. A thread with a loop of the device's
+ * never waits for another loop, since others wait for it.
  */
 
 #include <pthread.h>
@@ -108,7 +113,7 @@ struct virtio_device {
     bool active;      /* between activate and reset */
     bool needs_reset; /* the driver broke a rule; nothing is served until the reset */
 
-    struct loop *loop;     /* borrowed */
+    struct loop *loop;     /* borrowed from the machine, or the device's own */
     const struct log *log; /* borrowed, may be NULL */
     struct log_limit limit;
     const struct virtio_carrier *carrier;

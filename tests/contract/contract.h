@@ -15,8 +15,9 @@
  * contract_run(&ops);`, and add the program to tests/contract/meson.build. To add a kind: a file here,
  * and a row in kinds.c.
  *
- * Threads: the device's loop runs in a thread of its own; the suite, hence every op of a bus, is in the
- * test's thread. Nothing sleeps: waits are for events, and a timeout only ever ends a failing test.
+ * Threads: the device's loop runs in a thread of its own, which the suite or the device made; the
+ * suite, hence every op of a bus, is in the test's thread. Nothing sleeps: waits are for events, and a
+ * timeout only ever ends a failing test.
  */
 
 #include <stdbool.h>
@@ -40,15 +41,14 @@ struct contract_bus_ops {
     const char *name;
 
     /*
-     * Carry `dev` (virtio_carry and what belongs to it). The loop does not run yet. `mem` is the
-     * guest's RAM, made by memory_create (so its regions have descriptors that can be sent); both sides
-     * use it. All three are borrowed until close. Returns 0 or -errno.
+     * Carry `dev` (virtio_carry and what belongs to it). Its loop does not run yet, unless it is one of
+     * its own. `mem` is the guest's RAM, made by memory_create (so its regions have descriptors that
+     * can be sent); both sides use it. Both are borrowed until close. Returns 0 or -errno.
      */
-    int (*open)(struct contract_bus **out, struct virtio_device *dev, struct loop *loop,
-                const struct memory *mem);
-    /* The loop runs now: talk to the other side if that is needed. NULL: nothing to do. */
+    int (*open)(struct contract_bus **out, struct virtio_device *dev, const struct memory *mem);
+    /* The device's loop runs now: talk to the other side if that is needed. NULL: nothing to do. */
     int (*begin)(struct contract_bus *bus);
-    /* The loop has stopped; the device lives on and is freed next. */
+    /* The loop has stopped, unless it is the device's own; the device lives on and is freed next. */
     void (*close)(struct contract_bus *bus);
 
     /* Every device feature bit that the transport lets the driver see, without the transport's own. */
@@ -101,8 +101,8 @@ struct contract_env {
     struct contract_bus *bus;
     const struct contract_kind *kind;
     struct virtio_device *dev;
-    void *made; /* the kind's own */
-    struct loop *loop;
+    void *made;        /* the kind's own */
+    struct loop *loop; /* for devices without one of their own */
     struct memory mem;
     struct driver_arena arena;
     struct driver_ring rings[CONTRACT_QUEUES];

@@ -9,11 +9,10 @@ static struct fake *fake_of(struct contract_bus *bus)
     return (struct fake *)(void *)bus;
 }
 
-static int bus_open(struct contract_bus **out, struct virtio_device *dev, struct loop *loop,
-                    const struct memory *mem)
+static int bus_open(struct contract_bus **out, struct virtio_device *dev, const struct memory *mem)
 {
     struct fake *fake = NULL;
-    int rc = fake_new(&fake, &(struct fake_options){.dev = dev, .loop = loop, .mem = mem});
+    int rc = fake_new(&fake, &(struct fake_options){.dev = dev, .mem = mem});
     *out = (struct contract_bus *)(void *)fake;
     return rc;
 }

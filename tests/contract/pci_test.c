@@ -163,8 +163,7 @@ static void find_structures(struct contract_bus *bus, uint64_t bar)
 /* -- the bus ----------------------------------------------------------------------------------------
  */
 
-static int open_bus(struct contract_bus **out, struct virtio_device *dev, struct loop *loop,
-                    const struct memory *mem)
+static int open_bus(struct contract_bus **out, struct virtio_device *dev, const struct memory *mem)
 {
     struct contract_bus *bus = calloc(1, sizeof(*bus));
     if (!bus)

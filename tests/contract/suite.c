@@ -37,7 +37,7 @@ void contract_settle(struct contract_env *env)
     /* The first may be answered in the round in which a kick became ready, the second is in a later
      * one. */
     for (int i = 0; i < 2; i++)
-        assert_int_equal(loop_call(env->loop, nothing, NULL), 0);
+        assert_int_equal(loop_call(env->dev->loop, nothing, NULL), 0);
 }
 
 static uint16_t ring_size(struct contract_env *env, unsigned queue)
@@ -484,7 +484,7 @@ static void run_case(void **state)
         (struct driver_arena){&env->mem, CONTRACT_RAM_GPA, CONTRACT_RAM_GPA + CONTRACT_RAM_SIZE};
     assert_int_equal(loop_new(&env->loop), 0);
     assert_int_equal(env->kind->make(env), 0);
-    assert_int_equal(env->ops->open(&env->bus, env->dev, env->loop, &env->mem), 0);
+    assert_int_equal(env->ops->open(&env->bus, env->dev, &env->mem), 0);
     assert_int_equal(loop_start(env->loop, "device"), 0);
     if (env->ops->begin)
         assert_int_equal(env->ops->begin(env->bus), 0);

@@ -45,8 +45,7 @@ static int greet(struct contract_bus *bus)
     return r < 0 ? r : front_set_memory(&bus->front, bus->mem);
 }
 
-static int bus_open(struct contract_bus **out, struct virtio_device *dev, struct loop *loop,
-                    const struct memory *mem)
+static int bus_open(struct contract_bus **out, struct virtio_device *dev, const struct memory *mem)
 {
     struct contract_bus *bus = calloc(1, sizeof(*bus));
     if (!bus)
