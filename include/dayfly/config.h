@@ -150,6 +150,9 @@ struct dayfly_share {
         .size = sizeof(struct dayfly_share), .queues = 1                                               \
     }
 
+/* All directories have the first one's size. */
+int dayfly_config_add_share(struct dayfly_config *config, const struct dayfly_share *options);
+
 /* A port of the virtio console. Output goes to output_path (created, appended to) or output_fd, else it
  * is dropped; input comes from input_fd. */
 struct dayfly_console {

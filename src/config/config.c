@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config/schema.h"
+#include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/options.h"
 
@@ -113,6 +114,81 @@ int dayfly_config_add_disk(struct dayfly_config *config, const struct dayfly_dis
         .id = steal_ptr(&id),
         .read_only = given.read_only,
     };
+    return 0;
+}
+
+static void share_finish(struct config_share *share)
+{
+    schema_free(share, list_row(offsetof(struct dayfly_config, shares))->children);
+}
+
+/* Too many are kept, for validate to say so; but not more than it takes to be too many. */
+static int copy_extents(struct dayfly_id_extent **out, size_t *out_count,
+                        const struct dayfly_id_extent *extents, size_t count)
+{
+    count = extents ? MIN(count, (size_t)CONFIG_MAX_ID_EXTENTS + 1) : 0;
+    *out = count ? calloc(count, sizeof(**out)) : NULL;
+    if (count && !*out)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        (*out)[i] = extents[i];
+    *out_count = count;
+    return 0;
+}
+
+/* *out is zeroed; on failure it holds what there is so far. */
+static int copy_directory(struct config_directory *out, const struct dayfly_share_directory *options)
+{
+    struct dayfly_share_directory given = DAYFLY_SHARE_DIRECTORY_INIT;
+    int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_share_directory, gid_count),
+                          options);
+    if (rc)
+        return rc;
+    out->fd = given.fd;
+    out->mode = given.mode;
+    out->ids = given.ids;
+    out->shown_uid = given.shown_uid;
+    out->shown_gid = given.shown_gid;
+    if (copy_text(&out->path, given.path) || copy_text(&out->name, given.name) ||
+        copy_extents(&out->uids, &out->uid_count, given.uids, given.uid_count) ||
+        copy_extents(&out->gids, &out->gid_count, given.gids, given.gid_count))
+        return -ENOMEM;
+    return 0;
+}
+
+int dayfly_config_add_share(struct dayfly_config *config, const struct dayfly_share *options)
+{
+    struct dayfly_share given = DAYFLY_SHARE_INIT;
+    _cleanup_(share_finish) struct config_share made = {.only = {.fd = -1}};
+    int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_share, writeback), options);
+    if (rc)
+        return rc;
+    made.cache = given.cache;
+    made.queues = given.queues;
+    made.writeback = given.writeback;
+    if (copy_text(&made.tag, given.tag))
+        return -ENOMEM;
+    size_t count =
+        given.directories ? MIN(given.directory_count, (size_t)CONFIG_MAX_DIRECTORIES + 1) : 0;
+    const char *at = (const char *)given.directories;
+    if (count == 1 && !given.directories->name) {
+        rc = copy_directory(&made.only, given.directories);
+    } else if (count) {
+        made.directories = calloc(count, sizeof(*made.directories));
+        if (!made.directories)
+            return -ENOMEM;
+        for (; made.directory_count < count && !rc; at += given.directories->size)
+            rc = copy_directory(&made.directories[made.directory_count++],
+                                (const struct dayfly_share_directory *)(const void *)at);
+    }
+    if (rc)
+        return rc;
+    struct config_share *share =
+        schema_append(config, list_row(offsetof(struct dayfly_config, shares)));
+    if (!share)
+        return -ENOMEM;
+    *share = made;
+    made = (struct config_share){0};
     return 0;
 }
 

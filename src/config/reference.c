@@ -28,6 +28,10 @@ static const char head[] =
     "    read_only: true\n"
     "  - path: scratch.img\n"
     "    id: scratch\n"
+    "shares:\n"
+    "  - tag: src\n"
+    "    path: ..\n"
+    "    mode: ro\n"
     "consoles:\n"
     "  - name: main\n"
     "    output: stdio\n"
@@ -66,6 +70,7 @@ static void print_bounds(FILE *out, const struct schema_row *row)
             fprintf(out, " of at most %" PRIu64 " bytes", row->max);
         break;
     case SCHEMA_BOOL:
+    case SCHEMA_CHOICE:
     case SCHEMA_STREAM:
     case SCHEMA_MAP:
         break;
@@ -75,10 +80,10 @@ static void print_bounds(FILE *out, const struct schema_row *row)
 static void print_rows(FILE *out, const struct schema_row *rows, const char *around, bool in_list)
 {
     for (const struct schema_row *row = rows; row->key; row++) {
-        char path[SCHEMA_MAX_PATH];
+        char path[SCHEMA_MAX_PATH], kind[SCHEMA_KIND_TEXT_BYTES];
         snprintf(path, sizeof(path), "%s%s%s%s", around, in_list ? "[]" : "", *around ? "." : "",
                  row->key);
-        fprintf(out, "\n### `%s`\n\n*%s", path, schema_kind_name(row->kind));
+        fprintf(out, "\n### `%s`\n\n*%s", path, schema_kind_text(row, kind));
         print_bounds(out, row);
         fprintf(out, "%s*", row->required ? "; required" : "");
         if (row->fallback)
@@ -87,7 +92,9 @@ static void print_rows(FILE *out, const struct schema_row *rows, const char *aro
         if (row->example)
             fprintf(out, " Example: `%s: %s`", row->key, row->example);
         fputc('\n', out);
-        if (row->children)
+        if (row->described_at)
+            fprintf(out, "\nThe keys of an item are those of `%s`.\n", row->described_at);
+        else if (row->children)
             print_rows(out, row->children, path, row->kind == SCHEMA_LIST);
     }
 }

@@ -11,13 +11,18 @@
     (offsetof(type, member) +                                                                          \
      0 * sizeof(char[__builtin_types_compatible_p(__typeof__(((type *)0)->member), want) ? 1 : -1]))
 
-#define NUMBER(type, member)    .kind = SCHEMA_NUMBER, .offset = AT(type, member, uint32_t)
-#define SIZE(type, member)      .kind = SCHEMA_SIZE, .offset = AT(type, member, uint64_t)
-#define BOOL(type, member)      .kind = SCHEMA_BOOL, .offset = AT(type, member, bool)
-#define TEXT(type, member)      .kind = SCHEMA_TEXT, .offset = AT(type, member, char *)
-#define NAME(type, member)      .kind = SCHEMA_NAME, .offset = AT(type, member, char *)
-#define PATH(type, member)      .kind = SCHEMA_PATH, .offset = AT(type, member, char *)
-#define STREAM(type, member)    .kind = SCHEMA_STREAM, .offset = AT(type, member, struct config_stream)
+#define NUMBER(type, member) .kind = SCHEMA_NUMBER, .offset = AT(type, member, uint32_t)
+#define SIZE(type, member)   .kind = SCHEMA_SIZE, .offset = AT(type, member, uint64_t)
+#define BOOL(type, member)   .kind = SCHEMA_BOOL, .offset = AT(type, member, bool)
+#define TEXT(type, member)   .kind = SCHEMA_TEXT, .offset = AT(type, member, char *)
+#define NAME(type, member)   .kind = SCHEMA_NAME, .offset = AT(type, member, char *)
+#define PATH(type, member)   .kind = SCHEMA_PATH, .offset = AT(type, member, char *)
+#define STREAM(type, member) .kind = SCHEMA_STREAM, .offset = AT(type, member, struct config_stream)
+/* Enums are all of unsigned int's size and values, but not of its type. */
+#define CHOICE(type, member, list)                                                                     \
+    .kind = SCHEMA_CHOICE, .words = list,                                                              \
+    .offset = offsetof(type, member) +                                                                 \
+              0 * sizeof(char[sizeof(((type *)0)->member) == sizeof(unsigned) ? 1 : -1])
 #define MAP(type, member, rows) .kind = SCHEMA_MAP, .offset = offsetof(type, member), .children = rows
 #define LIST(type, member, n, rows, blank)                                                             \
     .kind = SCHEMA_LIST, .offset = offsetof(type, member), .beside = AT(type, n, size_t),              \
@@ -50,6 +55,98 @@ static const struct schema_row disk_rows[] = {
      .help =
          "Whether the guest may only read it. A disk that is written belongs to one machine at a time; "
          "one that is only read can be shared."},
+    {0},
+};
+
+static const char *const mode_words[] = {
+    [DAYFLY_SHARE_RW] = "rw", [DAYFLY_SHARE_RO] = "ro", [DAYFLY_SHARE_COW] = "cow", NULL};
+static const char *const cache_words[] = {[DAYFLY_SHARE_CACHE_AUTO] = "auto",
+                                          [DAYFLY_SHARE_CACHE_NONE] = "none",
+                                          [DAYFLY_SHARE_CACHE_ALWAYS] = "always",
+                                          NULL};
+static const char *const ids_words[] = {[DAYFLY_SHARE_SQUASH] = "squash",
+                                        [DAYFLY_SHARE_IDENTITY] = "identity",
+                                        [DAYFLY_SHARE_MAP] = "map",
+                                        NULL};
+
+static const struct dayfly_id_extent blank_extent = {.count = 1};
+static const struct schema_row extent_rows[] = {
+    {"guest", NUMBER(struct dayfly_id_extent, guest), .max = UINT32_MAX - 1, .example = "0",
+     .fallback = "0", .help = "The first id in the guest."},
+    {"host", NUMBER(struct dayfly_id_extent, host), .max = UINT32_MAX - 1, .example = "100000",
+     .fallback = "0", .help = "The first id on the host."},
+    {"count", NUMBER(struct dayfly_id_extent, count), .min = 1, .max = UINT32_MAX, .example = "65536",
+     .fallback = "1", .help = "How many ids from there on."},
+    {0},
+};
+
+/* The keys of one directory: of a share's only one (`in` is `only.`), and of each of several. */
+/* clang-format off */
+#define DIRECTORY_ROWS(type, in, about_mode, about_ids, about_shown, about_map, map_at)                \
+    {"mode", CHOICE(type, in mode, mode_words), .example = "ro", .fallback = "rw",                     \
+     .help = about_mode},                                                                              \
+    {"ids", CHOICE(type, in ids, ids_words), .example = "identity", .fallback = "squash",              \
+     .help = about_ids},                                                                               \
+    {"shown_uid", NUMBER(type, in shown_uid), .max = UINT32_MAX - 1, .example = "1000",                \
+     .fallback = "0", .help = about_shown},                                                            \
+    {"shown_gid", NUMBER(type, in shown_gid), .max = UINT32_MAX - 1, .example = "1000",                \
+     .fallback = "0", .help = "The same for its group."},                                              \
+    {"uids", LIST(type, in uids, in uid_count, extent_rows, blank_extent),                             \
+     .max = CONFIG_MAX_ID_EXTENTS, .fallback = "none", .help = about_map, .described_at = map_at},     \
+    {"gids", LIST(type, in gids, in gid_count, extent_rows, blank_extent),                             \
+     .max = CONFIG_MAX_ID_EXTENTS, .fallback = "none", .help = "The same for groups.",       \
+     .described_at = "shares[].uids"}
+/* clang-format on */
+
+static const struct config_directory blank_directory = {.fd = -1};
+static const struct schema_row directory_rows[] = {
+    {"name", TEXT(struct config_directory, name), .required = true, .unique = true,
+     .max = CONFIG_MAX_DIRECTORY_NAME, .example = "src",
+     .help = "Its name in the share: one component of a path."},
+    {"path", PATH(struct config_directory, path), .required = true, .example = "src",
+     .beside = AT(struct config_directory, fd, int), .help = "The directory."},
+    DIRECTORY_ROWS(struct config_directory, , "As the share's `mode`, for this directory.",
+                   "As the share's `ids`.", "As the share's `shown_uid`.", "As the share's `uids`.",
+                   "shares[].uids"),
+    {0},
+};
+
+static const struct config_share blank_share = {.only = {.fd = -1}, .queues = 1};
+static const struct schema_row share_rows[] = {
+    {"tag", TEXT(struct config_share, tag), .required = true, .unique = true,
+     .max = CONFIG_MAX_SHARE_TAG, .example = "src",
+     .help = "What the guest calls it: `mount -t virtiofs TAG /somewhere`."},
+    {"path", PATH(struct config_share, only.path), .beside = AT(struct config_share, only.fd, int),
+     .example = "src", .fallback = "none; then `directories` has several",
+     .help = "The directory that the guest sees. Nothing outside of it can be reached through it, "
+             "whatever its links say."},
+    DIRECTORY_ROWS(
+        struct config_share, only.,
+        "What the guest may do with it: `rw` read and write; `ro` read, which holds on the host's "
+        "side whatever the guest does; `cow` also write, with the host's directory staying as it is.",
+        "Whose files the guest's users make on the host. `squash`: all of them act as one user of the "
+        "host, who is the directory's owner when Dayfly runs as root, and otherwise the user who runs "
+        "it; files of others are shown as nobody's (65534). `identity`: the guest's ids are the "
+        "host's, and root there is root on these files. `map`: as `uids` and `gids` say. The latter "
+        "two need root.",
+        "With `ids: squash`, whose the files of that one user are in the guest.",
+        "With `ids: map`, which ids of the guest are which of the host. An id without an extent is "
+        "nobody, and can own nothing.",
+        NULL),
+    {"directories",
+     LIST(struct config_share, directories, directory_count, directory_rows, blank_directory),
+     .max = CONFIG_MAX_DIRECTORIES, .fallback = "none",
+     .help = "Several directories under one tag, each below its name, instead of `path` and what goes "
+             "with it."},
+    {"cache", CHOICE(struct config_share, cache, cache_words), .example = "always", .fallback = "auto",
+     .help = "When the guest sees what the host changed. `auto`: names and attributes after a second "
+             "at most, the content of a file when it is opened the next time. `none`: at once; "
+             "nothing is kept in the guest. `always`: perhaps never; for what nobody else changes."},
+    {"writeback", BOOL(struct config_share, writeback), .example = "true", .fallback = "false",
+     .help = "Whether the guest gathers what is written in its page cache, and writes it later. Not "
+             "with `cache: none`."},
+    {"queues", NUMBER(struct config_share, queues), .min = 1, .max = CONFIG_MAX_SHARE_QUEUES,
+     .example = "2", .fallback = "1", .help = "How many queues carry requests."},
     {0},
 };
 
@@ -96,6 +193,10 @@ const struct schema_row config_schema[] = {
     {"disks", LIST(struct dayfly_config, disks, disk_count, disk_rows, blank_disk),
      .max = CONFIG_MAX_DISKS, .fallback = "none",
      .help = "Virtio block devices; the guest sees them in this order."},
+    {"shares", LIST(struct dayfly_config, shares, share_count, share_rows, blank_share),
+     .max = CONFIG_MAX_SHARES, .fallback = "none",
+     .help = "Directories of the host as virtio file systems; the guest mounts them by their tags. "
+             "Disks and shares are 27 together at most."},
     {"consoles", LIST(struct dayfly_config, consoles, console_count, console_rows, blank_console),
      .max = CONFIG_MAX_CONSOLES, .fallback = "none", .help = "Ports of the virtio console."},
     {"vsock", MAP(struct dayfly_config, vsock, vsock_rows),
@@ -108,7 +209,15 @@ const struct schema_row config_schema[] = {
     {0},
 };
 
-const char *schema_kind_name(enum schema_kind kind)
+unsigned schema_word_count(const struct schema_row *row)
+{
+    unsigned count = 0;
+    while (row->words[count])
+        count++;
+    return count;
+}
+
+char *schema_kind_text(const struct schema_row *row, char text[SCHEMA_KIND_TEXT_BYTES])
 {
     static const char *const names[] = {
         [SCHEMA_NUMBER] = "a whole number",
@@ -118,10 +227,15 @@ const char *schema_kind_name(enum schema_kind kind)
         [SCHEMA_NAME] = "a name",
         [SCHEMA_PATH] = "a path",
         [SCHEMA_STREAM] = "a path, stdio or none",
+        [SCHEMA_CHOICE] = "one of",
         [SCHEMA_MAP] = "a mapping",
         [SCHEMA_LIST] = "a list",
     };
-    return names[kind];
+    int len = snprintf(text, SCHEMA_KIND_TEXT_BYTES, "%s", names[row->kind]);
+    for (unsigned i = 0; row->kind == SCHEMA_CHOICE && row->words[i]; i++)
+        len += snprintf(text + len, (size_t)(SCHEMA_KIND_TEXT_BYTES - len), "%s %s", i ? "," : "",
+                        row->words[i]);
+    return text;
 }
 
 void *schema_append(void *base, const struct schema_row *row)
@@ -162,6 +276,7 @@ void schema_free(void *base, const struct schema_row *rows)
         case SCHEMA_NUMBER:
         case SCHEMA_SIZE:
         case SCHEMA_BOOL:
+        case SCHEMA_CHOICE:
             break;
         }
     }

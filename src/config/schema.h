@@ -21,6 +21,7 @@ enum schema_kind {
     SCHEMA_NAME,   /* char *: letters, digits and . _ - */
     SCHEMA_PATH,   /* char *: made absolute against the file's folder when read */
     SCHEMA_STREAM, /* struct config_stream: a path, "stdio" or "none" */
+    SCHEMA_CHOICE, /* an enum that counts from 0: one of `words` */
     SCHEMA_MAP,    /* keys of `children` */
     SCHEMA_LIST,   /* items, each with the keys of `children` */
 };
@@ -39,9 +40,11 @@ struct schema_row {
     /* PATH: of the descriptor that may stand for it. MAP: of the bool that says it was there.
      * LIST: of the count. 0: none (no such field is a struct's first). */
     size_t beside;
+    const char *const *words; /* CHOICE: each at its value's index; NULL behind the last */
     const struct schema_row *children;
-    size_t item_bytes;      /* LIST */
-    const void *blank_item; /* LIST: a new item */
+    const char *described_at; /* the key under which the reference has told of the children already */
+    size_t item_bytes;        /* LIST */
+    const void *blank_item;   /* LIST: a new item */
 };
 
 extern const struct schema_row config_schema[];
@@ -65,8 +68,12 @@ static inline void *schema_item(const void *base, const struct schema_row *row, 
     return *(char **)schema_field(base, row) + index * row->item_bytes;
 }
 
-/* "a whole number", "a size": for messages and the reference. */
-const char *schema_kind_name(enum schema_kind kind);
+/* "a whole number", "one of rw, ro, cow": for messages and the reference. Returns `text`. */
+enum { SCHEMA_KIND_TEXT_BYTES = 96 };
+char *schema_kind_text(const struct schema_row *row, char text[SCHEMA_KIND_TEXT_BYTES]);
+
+/* How many words a CHOICE has. */
+unsigned schema_word_count(const struct schema_row *row);
 
 /* Append a blank item to a LIST. Returns it, or NULL when there is no memory. */
 void *schema_append(void *base, const struct schema_row *row);

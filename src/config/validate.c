@@ -22,6 +22,7 @@
 #include "config/disk_lock.h"
 #include "config/fault.h"
 #include "config/schema.h"
+#include "config/validate.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -35,8 +36,6 @@ enum {
     /* Every file that a machine may name. */
     MAX_USED = CONFIG_MAX_DISKS + CONFIG_MAX_CONSOLES + 3,
 };
-
-typedef char place[SCHEMA_MAX_PATH];
 
 /* A file that the machine reads or writes, so that two uses of it are seen. */
 struct used {
@@ -82,8 +81,7 @@ static void tell(struct validator *v, enum dayfly_severity severity, const char 
                  fmt, args);
 }
 
-static __attribute__((format(printf, 4, 5))) void fault(struct validator *v, const char *where,
-                                                        const char *hint, const char *fmt, ...)
+void validate_fault(struct validator *v, const char *where, const char *hint, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -109,7 +107,7 @@ static void check_number(struct validator *v, const struct schema_row *row, cons
     if (value >= row->min && value <= row->max)
         return;
     snprintf(hint, sizeof(hint), "from %" PRIu64 " to %" PRIu64 " is possible", row->min, row->max);
-    fault(v, where, hint, "%" PRIu64 " is out of range", value);
+    validate_fault(v, where, hint, "%" PRIu64 " is out of range", value);
 }
 
 static void check_size(struct validator *v, const struct schema_row *row, const char *where,
@@ -120,8 +118,17 @@ static void check_size(struct validator *v, const struct schema_row *row, const 
         return;
     snprintf(hint, sizeof(hint), "at least %s; a number without a unit is bytes, so write %s",
              units_format_size(row->min, min), row->example);
-    fault(v, where, hint, "%s%s is too little", units_format_size(bytes, have),
-          bytes % 1024 ? " bytes" : "");
+    validate_fault(v, where, hint, "%s%s is too little", units_format_size(bytes, have),
+                   bytes % 1024 ? " bytes" : "");
+}
+
+/* YAML can only say a word of the list; a call can say anything. */
+static void check_choice(struct validator *v, const struct schema_row *row, const char *where,
+                         unsigned value)
+{
+    char kind[SCHEMA_KIND_TEXT_BYTES];
+    if (value >= schema_word_count(row))
+        validate_fault(v, where, NULL, "%u is not %s", value, schema_kind_text(row, kind));
 }
 
 static bool is_name(const char *text)
@@ -137,15 +144,15 @@ static void check_text(struct validator *v, const struct schema_row *row, const 
     size_t max = row->max ? row->max : CONFIG_MAX_PATH;
     size_t len = strlen(text);
     if (row->kind != SCHEMA_TEXT && !len)
-        fault(v, where, NULL, "the text is empty");
+        validate_fault(v, where, NULL, "the text is empty");
     else if (len > max)
-        fault(v, where, row->kind == SCHEMA_PATH ? "take a shorter path" : NULL,
-              "%zu bytes are too long: at most %zu fit", len, max);
+        validate_fault(v, where, row->kind == SCHEMA_PATH ? "take a shorter path" : NULL,
+                       "%zu bytes are too long: at most %zu fit", len, max);
     else if (row->kind == SCHEMA_NAME && !is_name(text))
-        fault(v, where, "letters, digits, dots, underscores and hyphens make a name",
-              "\"%.40s\" is not a name", text);
+        validate_fault(v, where, "letters, digits, dots, underscores and hyphens make a name",
+                       "\"%.40s\" is not a name", text);
     else if (row->kind == SCHEMA_TEXT && strpbrk(text, "\n\r"))
-        fault(v, where, "write it as one line", "the text has a line break in it");
+        validate_fault(v, where, "write it as one line", "the text has a line break in it");
 }
 
 static void check_required(struct validator *v, const struct schema_row *row, const void *base,
@@ -156,7 +163,7 @@ static void check_required(struct validator *v, const struct schema_row *row, co
     if (!row->required || (fd && *fd >= 0) || v->config->incomplete)
         return;
     snprintf(hint, sizeof(hint), "write `%s: %s`", row->key, row->example);
-    fault(v, where, hint, "missing");
+    validate_fault(v, where, hint, "missing");
 }
 
 /* No two items of `list` have the same text in `row`. */
@@ -173,7 +180,7 @@ static void check_unique(struct validator *v, const struct schema_row *list, con
             char hint[SCHEMA_MAX_PATH + 48];
             snprintf(here, sizeof(here), "%.80s[%zu].%s", where, i, row->key);
             snprintf(hint, sizeof(hint), "%.80s[%zu] has it; give each its own", where, j);
-            fault(v, here, hint, "\"%.40s\" is taken", mine);
+            validate_fault(v, here, hint, "\"%.40s\" is taken", mine);
             break;
         }
     }
@@ -187,7 +194,7 @@ static void check_list(struct validator *v, const struct schema_row *row, const 
 {
     size_t count = *(size_t *)schema_beside(base, row);
     if (count > row->max) {
-        fault(v, where, NULL, "%zu are too many: at most %" PRIu64, count, row->max);
+        validate_fault(v, where, NULL, "%zu are too many: at most %" PRIu64, count, row->max);
         count = row->max;
     }
     for (size_t i = 0; i < count; i++) {
@@ -236,6 +243,9 @@ static void check_rows(struct validator *v, const struct schema_row *rows, const
         case SCHEMA_LIST:
             check_list(v, row, base, where);
             break;
+        case SCHEMA_CHOICE:
+            check_choice(v, row, where, *(const unsigned *)field);
+            break;
         case SCHEMA_BOOL:
             break;
         }
@@ -251,7 +261,7 @@ static void check_cpus(struct validator *v)
     char hint[64];
     if (cpus > v->limits->max_cpus && cpus <= CONFIG_MAX_CPUS) {
         snprintf(hint, sizeof(hint), "at most %u", v->limits->max_cpus);
-        fault(v, "cpus", hint, "%u processors are more than KVM allows on this host", cpus);
+        validate_fault(v, "cpus", hint, "%u processors are more than KVM allows on this host", cpus);
     } else if (online > 0 && cpus > (unsigned long)online && cpus <= v->limits->max_cpus) {
         warn(v, "cpus", "more than the host has makes a machine slower, not faster",
              "%u processors share the host's %ld", cpus, online);
@@ -265,10 +275,11 @@ static void check_memory(struct validator *v)
     if (bytes > v->limits->max_memory_bytes) {
         units_format_size(align_down(v->limits->max_memory_bytes, UINT64_C(1) << 20), host);
         snprintf(hint, sizeof(hint), "the host has %s", host);
-        fault(v, "memory", hint, "%s is more than this host's memory", units_format_size(bytes, have));
+        validate_fault(v, "memory", hint, "%s is more than this host's memory",
+                       units_format_size(bytes, have));
     } else if (bytes >= CONFIG_MIN_MEMORY && !is_aligned(bytes, MEMORY_ALIGN_BYTES)) {
-        fault(v, "memory", "write it in MiB or GiB", "%" PRIu64 " bytes are no multiple of 4KiB",
-              bytes);
+        validate_fault(v, "memory", "write it in MiB or GiB",
+                       "%" PRIu64 " bytes are no multiple of 4KiB", bytes);
     }
 }
 
@@ -305,21 +316,21 @@ static void missing_hint(const char *path, char *hint, size_t size)
     closedir(dir);
 }
 
-static void cannot_use(struct validator *v, const char *where, const char *path, int error,
-                       const char *verb)
+void validate_cannot_use(struct validator *v, const char *where, const char *path, const char *what,
+                         int error, const char *verb)
 {
     char hint[256], reason[64];
     if (error == ENOENT || error == ENOTDIR) {
         missing_hint(path, hint, sizeof(hint));
-        fault(v, where, hint, "there is no file %s", path);
+        validate_fault(v, where, hint, "there is no %s %s", what, path);
     } else if (error == EACCES || error == EPERM) {
         snprintf(hint, sizeof(hint),
                  "user %u must be allowed to %s it and to pass the folders above it",
                  (unsigned)geteuid(), verb);
-        fault(v, where, hint, "no permission to %s %s", verb, path);
+        validate_fault(v, where, hint, "no permission to %s %s", verb, path);
     } else {
-        fault(v, where, NULL, "cannot %s %s: %s", verb, path,
-              strerror_r(error, reason, sizeof(reason)));
+        validate_fault(v, where, NULL, "cannot %s %s: %s", verb, path,
+                       strerror_r(error, reason, sizeof(reason)));
     }
 }
 
@@ -339,9 +350,9 @@ static void use(struct validator *v, const char *where, const struct stat *st, b
         const struct used *other = &v->used[i];
         if (other->is_block == mine.is_block && other->dev == mine.dev && other->ino == mine.ino &&
             (other->writes || writes)) {
-            fault(v, where, "give each its own file, or let both only read it",
-                  "it is the same file as %s, and %s written", other->where,
-                  writes && other->writes ? "both are" : "one is");
+            validate_fault(v, where, "give each its own file, or let both only read it",
+                           "it is the same file as %s, and %s written", other->where,
+                           writes && other->writes ? "both are" : "one is");
             return;
         }
     }
@@ -356,22 +367,22 @@ static int open_to_look(struct validator *v, const char *where, const char *path
 {
     const char *verb = flags == O_RDONLY ? "read" : "write";
     if (stat(path, st) < 0) {
-        cannot_use(v, where, path, errno, verb);
+        validate_cannot_use(v, where, path, "file", errno, verb);
         return -1;
     }
     int fd = -1;
     if (S_ISREG(st->st_mode) || (block_too && S_ISBLK(st->st_mode))) {
         fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd < 0) {
-            cannot_use(v, where, path, errno, verb);
+            validate_cannot_use(v, where, path, "file", errno, verb);
             return -1;
         }
         /* It may have become something else in between. */
         if (fstat(fd, st) == 0 && (S_ISREG(st->st_mode) || (block_too && S_ISBLK(st->st_mode))))
             return fd;
     }
-    fault(v, where, block_too ? "a disk is a regular file or a block device" : NULL, "%s is %s", path,
-          S_ISDIR(st->st_mode) ? "a folder" : "not a regular file");
+    validate_fault(v, where, block_too ? "a disk is a regular file or a block device" : NULL,
+                   "%s is %s", path, S_ISDIR(st->st_mode) ? "a folder" : "not a regular file");
     close_fd(&fd);
     return -1;
 }
@@ -388,11 +399,11 @@ static void check_boot_file(struct validator *v, const char *where, const char *
     } else if (fd < 0) {
         return;
     } else if (fstat(fd, &st) < 0) {
-        fault(v, where, NULL, "descriptor %d is not open", fd);
+        validate_fault(v, where, NULL, "descriptor %d is not open", fd);
         return;
     }
     if (S_ISREG(st.st_mode) && st.st_size == 0)
-        fault(v, where, NULL, "%s is empty", path ? path : "the file");
+        validate_fault(v, where, NULL, "%s is empty", path ? path : "the file");
     use(v, where, &st, false);
 }
 
@@ -417,24 +428,26 @@ static void check_disk(struct validator *v, size_t index)
     } else {
         int flags = fcntl(fd, F_GETFL);
         if (flags < 0 || fstat(fd, &st) < 0) {
-            fault(v, where, NULL, "descriptor %d is not open", fd);
+            validate_fault(v, where, NULL, "descriptor %d is not open", fd);
             return;
         }
         if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-            fault(v, where, NULL, "descriptor %d is neither a regular file nor a block device", fd);
+            validate_fault(v, where, NULL, "descriptor %d is neither a regular file nor a block device",
+                           fd);
         if ((flags & O_ACCMODE) == O_WRONLY || (!disk->read_only && (flags & O_ACCMODE) != O_RDWR))
-            fault(v, where, disk->read_only ? NULL : "open it with O_RDWR, or make the disk read-only",
-                  "descriptor %d is not open for %s", fd,
-                  disk->read_only ? "reading" : "reading and writing");
+            validate_fault(v, where,
+                           disk->read_only ? NULL : "open it with O_RDWR, or make the disk read-only",
+                           "descriptor %d is not open for %s", fd,
+                           disk->read_only ? "reading" : "reading and writing");
     }
     if (S_ISREG(st.st_mode) && st.st_size == 0)
-        fault(v, where, "give it a size: truncate -s 1G FILE", "%s is empty", name);
+        validate_fault(v, where, "give it a size: truncate -s 1G FILE", "%s is empty", name);
     else if (S_ISREG(st.st_mode) && st.st_size % SECTOR_BYTES)
-        fault(v, where, "a disk's size is a multiple of 512 bytes; is it a raw image?",
-              "%s has %lld bytes", name, (long long)st.st_size);
+        validate_fault(v, where, "a disk's size is a multiple of 512 bytes; is it a raw image?",
+                       "%s has %lld bytes", name, (long long)st.st_size);
     if (disk_lock_probe(fd, disk->read_only) == -EBUSY)
-        fault(v, where, "stop the other machine, or use a copy", "%s is in use %selsewhere", name,
-              disk->read_only ? "for writing " : "");
+        validate_fault(v, where, "stop the other machine, or use a copy", "%s is in use %selsewhere",
+                       name, disk->read_only ? "for writing " : "");
     use(v, where, &st, !disk->read_only);
 }
 
@@ -448,9 +461,9 @@ static void check_can_make(struct validator *v, const char *where, const char *p
         return;
     if (errno == ENOENT || errno == ENOTDIR) {
         snprintf(hint, sizeof(hint), "mkdir -p %.200s", folder);
-        fault(v, where, hint, "there is no folder %s", folder);
+        validate_fault(v, where, hint, "there is no folder %s", folder);
     } else {
-        cannot_use(v, where, folder, errno, "write");
+        validate_cannot_use(v, where, folder, "file", errno, "write");
     }
 }
 
@@ -463,21 +476,21 @@ static void check_output(struct validator *v, const char *where, const struct co
         if (errno == ENOENT)
             check_can_make(v, where, stream->path);
         else
-            cannot_use(v, where, stream->path, errno, "write");
+            validate_cannot_use(v, where, stream->path, "file", errno, "write");
     } else if (stream->path) {
         if (S_ISDIR(st.st_mode))
-            fault(v, where, "name a file in it", "%s is a folder", stream->path);
+            validate_fault(v, where, "name a file in it", "%s is a folder", stream->path);
         else if (S_ISBLK(st.st_mode) || S_ISSOCK(st.st_mode))
-            fault(v, where, "output goes to a regular file, a FIFO or a terminal", "%s is %s",
-                  stream->path, S_ISBLK(st.st_mode) ? "a block device" : "a socket");
+            validate_fault(v, where, "output goes to a regular file, a FIFO or a terminal", "%s is %s",
+                           stream->path, S_ISBLK(st.st_mode) ? "a block device" : "a socket");
         else if (faccessat(AT_FDCWD, stream->path, W_OK, AT_EACCESS) < 0)
-            cannot_use(v, where, stream->path, errno, "write");
+            validate_cannot_use(v, where, stream->path, "file", errno, "write");
         use(v, where, &st, true);
     } else if (stream->output_fd >= 0 && fcntl(stream->output_fd, F_GETFL) < 0) {
-        fault(v, where, NULL, "descriptor %d is not open", stream->output_fd);
+        validate_fault(v, where, NULL, "descriptor %d is not open", stream->output_fd);
     }
     if (stream->input_fd >= 0 && fcntl(stream->input_fd, F_GETFL) < 0)
-        fault(v, where, NULL, "descriptor %d is not open", stream->input_fd);
+        validate_fault(v, where, NULL, "descriptor %d is not open", stream->input_fd);
 }
 
 /* Two readers of one input would each get a part of it. */
@@ -485,10 +498,11 @@ static void check_input_once(struct validator *v, const char *where, const struc
                              const struct config_stream *other, const char *other_where)
 {
     if (stream->input_fd >= 0 && stream->input_fd == other->input_fd)
-        fault(v, where, "give one of them a file, or none",
-              stream->input_fd == STDIN_FILENO ? "standard input can go to one device, and %s has it"
-                                               : "%s reads from the same descriptor",
-              other_where);
+        validate_fault(v, where, "give one of them a file, or none",
+                       stream->input_fd == STDIN_FILENO
+                           ? "standard input can go to one device, and %s has it"
+                           : "%s reads from the same descriptor",
+                       other_where);
 }
 
 static void check_streams(struct validator *v)
@@ -503,7 +517,7 @@ static void check_streams(struct validator *v)
             char hint[64];
             snprintf(hint, sizeof(hint), "consoles[%zu] is it already", primary);
             snprintf(where, sizeof(where), "consoles[%zu].primary", i);
-            fault(v, where, hint, "only one console can be the kernel's");
+            validate_fault(v, where, hint, "only one console can be the kernel's");
         } else if (console->primary) {
             primary = i;
         }
@@ -545,12 +559,12 @@ static void check_vsock(struct validator *v)
         if (errno == ENOENT)
             check_can_make(v, "vsock.socket", path);
         else
-            cannot_use(v, "vsock.socket", path, errno, "reach");
+            validate_cannot_use(v, "vsock.socket", path, "file", errno, "reach");
     } else if (!S_ISSOCK(st.st_mode)) {
-        fault(v, "vsock.socket", "name a path where nothing is yet", "%s exists, and is no socket",
-              path);
+        validate_fault(v, "vsock.socket", "name a path where nothing is yet",
+                       "%s exists, and is no socket", path);
     } else if (somebody_listens(path)) {
-        fault(v, "vsock.socket", "give each machine a path of its own", "%s is in use", path);
+        validate_fault(v, "vsock.socket", "give each machine a path of its own", "%s is in use", path);
     }
 }
 
@@ -573,6 +587,7 @@ int config_validate(const struct dayfly_config *config, const struct dayfly_limi
     check_boot_file(v, "linux.initrd", config->boot.initrd, config->boot.initrd_fd);
     for (size_t i = 0; i < MIN(config->disk_count, (size_t)CONFIG_MAX_DISKS); i++)
         check_disk(v, i);
+    validate_shares(v, config);
     check_streams(v);
     check_vsock(v);
     return v->reporter.errors ? -EINVAL : 0;

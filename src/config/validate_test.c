@@ -203,6 +203,45 @@ static const struct {
     {GOOD "vsock: {socket: no/s}\n", "2:17 vsock.socket: there is no folder @/no | mkdir -p @/no\n"},
     {GOOD "vsock: {socket: odd.img}\n",
      "2:17 vsock.socket: @/odd.img exists, and is no socket | name a path where nothing is yet\n"},
+    /* shares */
+    {GOOD "shares: [{tag: s, path: dir}, {tag: t, path: dir, mode: ro, writeback: true}]\n", ""},
+    {GOOD
+     "shares: [{tag: s, directories: [{name: a b, path: dir}, {name: ..., path: ., mode: cow}]}]\n",
+     ""},
+    {GOOD "shares: [{path: dir}, {tag: s}, {tag: \"\", path: dir}]\n",
+     "2:10 shares[0].tag: missing | write `tag: src`\n"
+     "2:23 shares[1].path: missing | write `path: src`, or `directories`\n"
+     "2:39 shares[2].tag: the text is empty | -\n"},
+    {GOOD "shares: [{tag: s, path: dir}, {tag: s, path: dir}, {tag: "
+          "1234567890123456789012345678901234567, path: dir}]\n",
+     "2:58 shares[2].tag: 37 bytes are too long: at most 36 fit | -\n"
+     "2:37 shares[1].tag: \"s\" is taken | shares[0] has it; give each its own\n"},
+    {GOOD "shares: [{tag: a, path: gone}, {tag: b, path: root.img}, {tag: c, path: dirs}]\n",
+     "2:25 shares[0].path: there is no folder @/gone | make it, or correct the path\n"
+     "2:47 shares[1].path: @/root.img is a file | only a folder can be shared\n"
+     "2:73 shares[2].path: there is no folder @/dirs | did you mean dir?\n"},
+    {GOOD
+     "shares:\n  - tag: s\n    directories:\n      - {name: a/b, path: dir}\n"
+     "      - {name: ., path: dir}\n      - {name: .., path: dir}\n      - {name: \"\", path: dir}\n"
+     "      - {path: dir}\n      - {name: x}\n      - {name: x, path: no}\n",
+     "9:9 shares[0].directories[4].name: missing | write `name: src`\n"
+     "10:9 shares[0].directories[5].path: missing | write `path: src`\n"
+     "11:16 shares[0].directories[6].name: \"x\" is taken | shares[0].directories[5] has it; give each "
+     "its own\n"
+     "5:16 shares[0].directories[0].name: \"a/b\" is not a name | take one name, as of a file\n"
+     "6:16 shares[0].directories[1].name: \".\" is not a name | take one name, as of a file\n"
+     "7:16 shares[0].directories[2].name: \"..\" is not a name | take one name, as of a file\n"
+     "8:16 shares[0].directories[3].name: the text is empty | -\n"
+     "11:25 shares[0].directories[6].path: there is no folder @/no | make it, or correct the path\n"},
+    {GOOD "shares: [{tag: s, mode: ro, directories: [{name: a, path: dir}]}]\n",
+     "2:29 shares[0].directories: a share has a directory of its own, or several | put path, mode and "
+     "ids into the items\n"},
+    {GOOD "shares: [{tag: s, path: dir, cache: none, writeback: true, queues: 17}]\n",
+     "2:68 shares[0].queues: 17 is out of range | from 1 to 16 is possible\n"
+     "2:54 shares[0].writeback: with `cache: none` the guest has nothing to gather writes in | leave "
+     "one of the two out\n"},
+    {GOOD "shares: [{tag: s, path: dir, uids: [{host: 5}]}]\n",
+     "2:30 shares[0].uids: it counts with `ids: map` only | write `ids: map`, or leave it out\n"},
     /* nothing is called missing in a file that was not read to its end */
     {"cpus: 0\nlinux: [\n",
      "2:8 linux: expected a mapping, found a list | write `kernel: vmlinuz` below `linux:`\n"
@@ -344,6 +383,154 @@ static void test_permission_is_the_callers(void **state)
                                     "folders above it\n");
 }
 
+/* What root may do, and what others may not. */
+static void test_ids_of_a_share(void **state)
+{
+    static const struct {
+        const char *yaml, *faults;
+    } of_root[] = {
+        {GOOD "shares: [{tag: s, path: dir, ids: identity}]\n", ""},
+        {GOOD
+         "shares: [{tag: s, path: dir, ids: map, uids: [{host: 1, count: 9}, {guest: 9, host: 10}]}]\n",
+         ""},
+        {GOOD "shares: [{tag: s, path: dir, ids: map}]\n",
+         "2:35 shares[0].ids: the map is empty | write `uids: [{guest: 0, host: 100000, count: "
+         "65536}]`, and `gids`\n"},
+        {GOOD
+         "shares: [{tag: s, path: dir, ids: map, gids: [{host: 1, count: 9}, {guest: 9, host: 9}]}]\n",
+         "2:68 shares[0].gids[1]: some of these ids of the host are taken | shares[0].gids[0] has "
+         "them\n"},
+        {GOOD "shares: [{tag: s, path: dir, ids: map, uids: [{host: 1}, {host: 2, count: 2}]}]\n",
+         "2:58 shares[0].uids[1]: some of these ids of the guest are taken | shares[0].uids[0] has "
+         "them\n"},
+        {GOOD
+         "shares: [{tag: s, path: dir, ids: map, uids: [{host: 4294967294}, {guest: 4294967290, host: "
+         "1, count: 6}]}]\n",
+         "2:67 shares[0].uids[1]: the ids go too far | the last id is 4294967294\n"},
+        {GOOD "shares: [{tag: s, path: dir, ids: map, uids: [{count: 0}]}]\n",
+         "2:55 shares[0].uids[0].count: 0 is out of range | from 1 to 4294967295 is possible\n"},
+        {GOOD "shares: [{tag: s, path: dir, ids: identity, shown_gid: 5}]\n",
+         "2:56 shares[0].shown_gid: it counts with `ids: squash` only | leave it out\n"},
+    };
+    const struct folder *folder = *state;
+    struct lines lines;
+    if (geteuid() != 0)
+        skip();
+    for (size_t i = 0; i < ARRAY_SIZE(of_root); i++) {
+        validate_yaml(folder, of_root[i].yaml, &lines);
+        assert_string_equal(lines.text, of_root[i].faults);
+    }
+    assert_int_equal(seteuid(65534), 0);
+    validate_yaml(folder,
+                  GOOD "shares: [{tag: s, path: dir}, {tag: t, path: dir, mode: ro, ids: identity}]\n",
+                  &lines);
+    assert_int_equal(seteuid(0), 0);
+    assert_string_equal(
+        lines.text, "2:25 shares[0].path: no permission to write @/dir | user 65534 must be allowed "
+                    "to write it and to pass the folders above it\n"
+                    "2:66 shares[1].ids: only root can take the ids of others | run it as root, or "
+                    "leave it at `ids: squash`\n");
+}
+
+static void test_shares_made_by_calls(void **state)
+{
+    const struct folder *folder = *state;
+    struct dayfly_config *config;
+    struct lines lines;
+    struct dayfly_linux boot = DAYFLY_LINUX_INIT;
+    struct dayfly_share share = DAYFLY_SHARE_INIT;
+    struct {
+        struct dayfly_share_directory known;
+        uint64_t field_of_tomorrow;
+    } dirs[2] = {{.known = DAYFLY_SHARE_DIRECTORY_INIT}, {.known = DAYFLY_SHARE_DIRECTORY_INIT}};
+    struct dayfly_id_extent extents[100];
+    char path[128];
+    snprintf(path, sizeof(path), "%s/vmlinuz", folder->path);
+    _cleanup_close_ int kernel = open(path, O_RDONLY | O_CLOEXEC);
+    _cleanup_close_ int root = open(folder->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    assert_true(kernel >= 0 && root >= 0);
+    for (uint32_t i = 0; i < ARRAY_SIZE(extents); i++)
+        extents[i] = (struct dayfly_id_extent){i, i, 1};
+    boot.kernel_fd = kernel;
+    assert_int_equal(dayfly_config_new(&config), 0);
+    assert_int_equal(dayfly_config_set_linux(config, &boot), 0);
+
+    /* one; two, as a newer program makes them; one that has a name all the same */
+    share.tag = "one";
+    share.directories = &dirs[0].known;
+    share.directory_count = 1;
+    dirs[0].known.fd = root;
+    assert_int_equal(dayfly_config_add_share(config, &share), 0);
+    assert_int_equal(config->shares[0].directory_count, 0);
+    assert_int_equal(config->shares[0].only.fd, root);
+    share.tag = "two";
+    share.directory_count = 2;
+    dirs[0].known.size = dirs[1].known.size = sizeof(dirs[0]);
+    dirs[0].known.name = "a";
+    dirs[1].known.name = "b";
+    dirs[1].known.path = folder->path;
+    assert_int_equal(dayfly_config_add_share(config, &share), 0);
+    assert_string_equal(config->shares[1].directories[1].name, "b");
+    share.tag = "three";
+    share.directory_count = 1;
+    assert_int_equal(dayfly_config_add_share(config, &share), 0);
+    assert_int_equal(config->shares[2].directory_count, 1);
+    assert_int_equal(validate(folder, config, &lines), 0);
+    assert_string_equal(lines.text, "");
+
+    dirs[0].field_of_tomorrow = 1;
+    assert_int_equal(dayfly_config_add_share(config, &share), -E2BIG);
+    dirs[0].field_of_tomorrow = 0;
+    dirs[0].known.size = 1;
+    assert_int_equal(dayfly_config_add_share(config, &share), -EINVAL);
+    share.size = 1;
+    assert_int_equal(dayfly_config_add_share(config, &share), -EINVAL);
+    assert_int_equal(config->share_count, 3);
+
+    /* nothing, what is no folder, words out of range, too many extents */
+    share = (struct dayfly_share)DAYFLY_SHARE_INIT;
+    assert_int_equal(dayfly_config_add_share(config, &share), 0);
+    share.tag = "four";
+    share.directories = &dirs[0].known;
+    share.directory_count = 1;
+    dirs[0].known = (struct dayfly_share_directory)DAYFLY_SHARE_DIRECTORY_INIT;
+    dirs[0].known.fd = kernel;
+    dirs[0].known.mode = (enum dayfly_share_mode)3;
+    dirs[0].known.uids = extents;
+    dirs[0].known.uid_count = ARRAY_SIZE(extents);
+    assert_int_equal(dayfly_config_add_share(config, &share), 0);
+    assert_int_equal(validate(folder, config, &lines), -EINVAL);
+    char expected[1024];
+    snprintf(expected, sizeof(expected),
+             "0:0 shares[3].tag: missing | write `tag: src`\n"
+             "0:0 shares[4].mode: 3 is not one of rw, ro, cow | -\n"
+             "0:0 shares[4].uids: 9 are too many: at most 8 | -\n"
+             "0:0 shares[3].path: missing | write `path: src`, or `directories`\n"
+             "0:0 shares[4].path: descriptor %d is not a folder | -\n"
+             "0:0 shares[4].uids: it counts with `ids: map` only | write `ids: map`, or leave it out\n",
+             kernel);
+    assert_string_equal(lines.text, expected);
+    dayfly_config_free(config);
+}
+
+static void test_disks_and_shares_fit_the_bus_together(void **state)
+{
+    const struct folder *folder = *state;
+    struct lines lines;
+    char yaml[4096] = GOOD "disks:\n";
+    for (int i = 0; i < CONFIG_MAX_DISKS; i++)
+        strcat(yaml, "  - {path: root.img, read_only: true}\n");
+    strcat(yaml, "shares:\n");
+    for (int i = CONFIG_MAX_DISKS; i < CONFIG_MAX_SLOTS; i++)
+        sprintf(yaml + strlen(yaml), "  - {tag: t%d, path: dir}\n", i);
+    assert_int_equal(validate_yaml(folder, yaml, &lines), 0);
+    strcat(yaml, "  - {tag: more, path: dir}\n");
+    assert_int_equal(validate_yaml(folder, yaml, &lines), -EINVAL);
+    assert_string_equal(lines.text,
+                        "27:1 shares: 28 disks and shares are more than the bus has room for | at most "
+                        "27; a share can have several directories\n");
+}
+
 static void test_a_description_made_by_calls(void **state)
 {
     const struct folder *folder = *state;
@@ -462,6 +649,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_status_tells_errors_from_warnings, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_disk_in_use_is_seen_and_not_taken, setup, teardown),
         cmocka_unit_test_setup_teardown(test_permission_is_the_callers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ids_of_a_share, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shares_made_by_calls, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_disks_and_shares_fit_the_bus_together, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_description_made_by_calls, setup, teardown),
         cmocka_unit_test(test_setters_copy_and_replace),
         cmocka_unit_test(test_options_of_other_versions),

@@ -228,11 +228,12 @@ static bool is_null(const yaml_event_t *event)
            (!*text || !strcmp(text, "~") || !strcasecmp(text, "null"));
 }
 
-/* The value is not of the kind that `row` wants. Reports it and reads over it. */
-static void wrong_kind(struct yaml_reader *reader, const struct schema_row *row,
-                       enum schema_kind wanted, const yaml_event_t *event)
+/* The value is not of the kind that `row` wants; or an item of the LIST is no mapping. Reports it and
+ * reads over it. */
+static void wrong_kind(struct yaml_reader *reader, const struct schema_row *row, bool is_item,
+                       const yaml_event_t *event)
 {
-    char hint[160], found[64];
+    char hint[160], found[64], expected[SCHEMA_KIND_TEXT_BYTES];
     if (event->type == YAML_SCALAR_EVENT && is_null(event))
         snprintf(found, sizeof(found), "nothing");
     else if (event->type == YAML_SCALAR_EVENT)
@@ -250,8 +251,8 @@ static void wrong_kind(struct yaml_reader *reader, const struct schema_row *row,
     else
         snprintf(hint, sizeof(hint), "write `%s: %s`", row->key, row->example);
     if (event->type != YAML_ALIAS_EVENT) /* reported by refuse_extras */
-        fault(reader, event->start_mark, hint, "expected %s, found %s", schema_kind_name(wanted),
-              found);
+        fault(reader, event->start_mark, hint, "expected %s, found %s",
+              is_item ? "a mapping" : schema_kind_text(row, expected), found);
     mark_faulty(reader);
     skip_rest(reader, event->type);
 }
@@ -304,7 +305,7 @@ static void read_scalar(struct yaml_reader *reader, const struct schema_row *row
         return;
     }
     if (is_null(event)) {
-        wrong_kind(reader, row, row->kind, event);
+        wrong_kind(reader, row, false, event);
         return;
     }
     switch (row->kind) {
@@ -323,6 +324,14 @@ static void read_scalar(struct yaml_reader *reader, const struct schema_row *row
         if (!wrong)
             *(bool *)field = !strcmp(text, "true");
         break;
+    case SCHEMA_CHOICE:
+        wrong = true;
+        for (unsigned i = 0; row->words[i]; i++)
+            if (!strcmp(text, row->words[i])) {
+                *(unsigned *)field = i;
+                wrong = false;
+            }
+        break;
     case SCHEMA_TEXT:
     case SCHEMA_NAME:
         store_text(reader, field, text, false);
@@ -339,7 +348,7 @@ static void read_scalar(struct yaml_reader *reader, const struct schema_row *row
         break;
     }
     if (wrong || why.code == EINVAL) {
-        wrong_kind(reader, row, row->kind, event);
+        wrong_kind(reader, row, false, event);
     } else if (why.code) {
         fault(reader, event->start_mark, NULL, "%s", why.msg);
         mark_faulty(reader);
@@ -441,7 +450,7 @@ static void read_list(struct yaml_reader *reader, const struct schema_row *row, 
             else if (type == YAML_MAPPING_START_EVENT)
                 read_map(reader, row->children, item);
             else
-                wrong_kind(reader, row, SCHEMA_MAP, &event);
+                wrong_kind(reader, row, true, &event);
             leave(reader, outside);
         }
         yaml_event_delete(&event);
@@ -462,7 +471,7 @@ static void read_value(struct yaml_reader *reader, const struct schema_row *row,
                event->type == YAML_SCALAR_EVENT) {
         read_scalar(reader, row, base, event);
     } else {
-        wrong_kind(reader, row, row->kind, event);
+        wrong_kind(reader, row, false, event);
     }
 }
 

@@ -28,8 +28,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       &faults, &err);
     if ((rc == 0) != (err.code == 0) || (rc == 0 && faults))
         abort();
-    if (config->disk_count > CONFIG_MAX_DISKS || config->console_count > CONFIG_MAX_CONSOLES)
+    if (config->disk_count > CONFIG_MAX_DISKS || config->console_count > CONFIG_MAX_CONSOLES ||
+        config->share_count > CONFIG_MAX_SHARES)
         abort();
+    for (size_t i = 0; i < config->share_count; i++) {
+        const struct config_share *share = &config->shares[i];
+        if (share->cache > DAYFLY_SHARE_CACHE_ALWAYS || share->only.mode > DAYFLY_SHARE_COW ||
+            share->directory_count > CONFIG_MAX_DIRECTORIES ||
+            share->only.uid_count > CONFIG_MAX_ID_EXTENTS)
+            abort();
+    }
     dayfly_config_free(config);
     return 0;
 }

@@ -50,6 +50,18 @@ static void test_a_whole_file_is_read(void **state)
                                "  - path: root.img\n"
                                "    read_only: true\n"
                                "  - {path: /dev/sdb, id: data}\n"
+                               "shares:\n"
+                               "  - {tag: src, path: src, mode: ro, cache: always, writeback: true, "
+                               "queues: 2, shown_uid: 1000}\n"
+                               "  - tag: two\n"
+                               "    directories:\n"
+                               "      - {name: a b, path: a}\n"
+                               "      - name: c\n"
+                               "        path: /c\n"
+                               "        mode: cow\n"
+                               "        ids: map\n"
+                               "        uids: [{host: 100000, count: 10}, {guest: 10, host: 7}]\n"
+                               "        gids: [{host: 5}]\n"
                                "consoles:\n"
                                "  - name: main\n"
                                "    output: stdio\n"
@@ -76,6 +88,40 @@ static void test_a_whole_file_is_read(void **state)
     assert_null(config->disks[0].id);
     assert_string_equal(config->disks[1].id, "data");
     assert_false(config->disks[1].read_only);
+    assert_int_equal(config->share_count, 2);
+    const struct config_share *share = config->shares;
+    size_t count;
+    assert_string_equal(share->tag, "src");
+    assert_int_equal(share->cache, DAYFLY_SHARE_CACHE_ALWAYS);
+    assert_true(share->writeback);
+    assert_int_equal(share->queues, 2);
+    assert_ptr_equal(config_share_directories(share, &count), &share->only);
+    assert_int_equal(count, 1);
+    assert_string_equal(share->only.path, "/base/src");
+    assert_int_equal(share->only.fd, -1);
+    assert_null(share->only.name);
+    assert_int_equal(share->only.mode, DAYFLY_SHARE_RO);
+    assert_int_equal(share->only.ids, DAYFLY_SHARE_SQUASH);
+    assert_int_equal(share->only.shown_uid, 1000);
+    share++;
+    assert_int_equal(share->cache, DAYFLY_SHARE_CACHE_AUTO);
+    assert_int_equal(share->queues, 1);
+    assert_null(share->only.path);
+    const struct config_directory *dir = config_share_directories(share, &count);
+    assert_int_equal(count, 2);
+    assert_string_equal(dir[0].name, "a b");
+    assert_string_equal(dir[0].path, "/base/a");
+    assert_int_equal(dir[0].mode, DAYFLY_SHARE_RW);
+    assert_int_equal(dir[1].fd, -1);
+    assert_int_equal(dir[1].mode, DAYFLY_SHARE_COW);
+    assert_int_equal(dir[1].ids, DAYFLY_SHARE_MAP);
+    assert_int_equal(dir[1].uid_count, 2);
+    assert_int_equal(dir[1].uids[0].count, 10);
+    assert_int_equal(dir[1].uids[1].guest, 10);
+    assert_int_equal(dir[1].uids[1].host, 7);
+    assert_int_equal(dir[1].uids[1].count, 1);
+    assert_int_equal(dir[1].gid_count, 1);
+    assert_int_equal(dir[1].gids[0].host, 5);
     assert_int_equal(config->console_count, 2);
     assert_true(config->consoles[0].primary);
     assert_int_equal(config->consoles[0].stream.output_fd, 1);
@@ -99,11 +145,11 @@ static const struct {
     /* keys */
     {"cpu: 2\n", "1:1 : unknown key \"cpu\" | did you mean `cpus`?\n"},
     {"linux: {kernel: k}\nnetwork: nat\n", "2:1 : unknown key \"network\" | known here: cpus, memory, "
-                                           "linux, disks, consoles, vsock, entropy, serial\n"},
+                                           "linux, disks, shares, consoles, vsock, entropy, serial\n"},
     {"disks:\n  - path: a\n    readonly: true\n",
      "3:5 disks[0]: unknown key \"readonly\" | did you mean `read_only`?\n"},
     {"unknown: {deep: [1, {x: y}], more: *z}\ncpus: x\n",
-     "1:1 : unknown key \"unknown\" | known here: cpus, memory, linux, disks, consoles, vsock, "
+     "1:1 : unknown key \"unknown\" | known here: cpus, memory, linux, disks, shares, consoles, vsock, "
      "entropy, serial\n"
      "1:36 : the alias *z is not allowed here | write the value out\n"
      "2:7 cpus: expected a whole number, found \"x\" | write `cpus: 2`\n"},
@@ -113,10 +159,12 @@ static const struct {
      "3:3 linux: the key \"kernel\" is given twice | it stands in line 2 already\n"},
     {"? [a, b]\n: 1\ncpus: x\n", "1:3 : a key must be a word | quote it if it is meant as text\n"
                                  "3:7 cpus: expected a whole number, found \"x\" | write `cpus: 2`\n"},
-    {"<<: {cpus: 2}\n", "1:1 : unknown key \"<<\" | known here: cpus, memory, linux, disks, consoles, "
-                        "vsock, entropy, serial\n"},
-    {"\"cpus\\0x\": 2\n", "1:1 : unknown key \"\" | known here: cpus, memory, linux, disks, consoles, "
-                          "vsock, entropy, serial\n"},
+    {"<<: {cpus: 2}\n",
+     "1:1 : unknown key \"<<\" | known here: cpus, memory, linux, disks, shares, consoles, "
+     "vsock, entropy, serial\n"},
+    {"\"cpus\\0x\": 2\n",
+     "1:1 : unknown key \"\" | known here: cpus, memory, linux, disks, shares, consoles, "
+     "vsock, entropy, serial\n"},
     /* kinds and units */
     {"cpus: two\n", "1:7 cpus: expected a whole number, found \"two\" | write `cpus: 2`\n"},
     {"cpus: \"2\"\n", "1:7 cpus: expected a whole number, found \"2\" | write `cpus: 2`\n"},
@@ -159,6 +207,19 @@ static const struct {
      "1:9 disks[0]: expected a mapping, found a list | write `- path: root.img` below `disks:`\n"},
     {"disks: [{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{x: y}]\n",
      "1:81 disks: too many: at most 24 | -\n"},
+    {"shares: [{tag: s, path: p, mode: r0}]\n",
+     "1:34 shares[0].mode: expected one of rw, ro, cow, found \"r0\" | write `mode: ro`\n"},
+    {"shares: [{tag: s, path: p, cache: }]\n",
+     "1:35 shares[0].cache: expected one of auto, none, always, found nothing | write `cache: "
+     "always`\n"},
+    {"shares: src\n",
+     "1:9 shares: expected a list, found \"src\" | write `- tag: src` below `shares:`\n"},
+    {"shares: [{tag: s, directories: [{name: a, path: b}, c]}]\n",
+     "1:53 shares[0].directories[1]: expected a mapping, found \"c\" | write `- name: src` below "
+     "`directories:`\n"},
+    {"shares: [{tag: s, path: p, uids: [{guest: x}, {gest: 1}]}]\n",
+     "1:43 shares[0].uids[0].guest: expected a whole number, found \"x\" | write `guest: 0`\n"
+     "1:48 shares[0].uids[1]: unknown key \"gest\" | did you mean `guest`?\n"},
     /* the document */
     {"", "1:1 : the file is empty | see `dayfly help machine-file`\n"},
     {"# nothing\n", "2:1 : the file is empty | see `dayfly help machine-file`\n"},
@@ -177,12 +238,14 @@ static const struct {
     {"cpus: !x 2\n",
      "1:7 cpus: the tag !x is not allowed here | leave it out: the type is known from the key\n"},
     {"x: [[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]\ncpus: x\n",
-     "1:1 : unknown key \"x\" | known here: cpus, memory, linux, disks, consoles, vsock, entropy, "
+     "1:1 : unknown key \"x\" | known here: cpus, memory, linux, disks, shares, consoles, vsock, "
+     "entropy, "
      "serial\n"
      "1:19 : nested more than 16 deep | -\n"},
     /* what is quoted can be printed */
-    {"\"\\e[31m\": 1\n", "1:1 : unknown key \"?[31m\" | known here: cpus, memory, linux, disks, "
-                         "consoles, vsock, entropy, serial\n"},
+    {"\"\\e[31m\": 1\n",
+     "1:1 : unknown key \"?[31m\" | known here: cpus, memory, linux, disks, shares, "
+     "consoles, vsock, entropy, serial\n"},
     {"cpus: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xbc\n",
      "1:7 cpus: expected a whole number, found \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?\" | write "
      "`cpus: 2`\n"},

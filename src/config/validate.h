@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONFIG_VALIDATE_H
+#define CONFIG_VALIDATE_H
+
+/* What the parts of the validation share. */
+
+#include "config/config.h"
+#include "config/schema.h"
+
+struct validator; /* validate.c */
+
+typedef char place[SCHEMA_MAX_PATH]; /* "disks[1].path" */
+
+/* Report a fault at `where`, unless the reading of YAML has reported that value. hint may be NULL. */
+void validate_fault(struct validator *v, const char *where, const char *hint, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* `path`, a `what` ("file", "folder"), cannot be used, with errno `error`; the user would have to be
+ * allowed to `verb` it. */
+void validate_cannot_use(struct validator *v, const char *where, const char *path, const char *what,
+                         int error, const char *verb);
+
+/* Shares: what the schema does not know of them (validate_share.c). */
+void validate_shares(struct validator *v, const struct dayfly_config *config);
+
+#endif
