@@ -110,3 +110,32 @@ assert not told["valid"]
 assert [(f["line"], f["column"], f["where"]) for f in told["faults"]] == [(1, 17, "linux.kernel")], told
 ' <<< "$output"
 }
+
+@test "changes of a share are listed, promoted and dropped" {
+    [ "$EUID" -eq 0 ] || skip "only root can make the marks by hand"
+    mkdir base
+    echo old > base/file
+    echo old > base/gone
+    changes() {
+        mkdir -p changes/upper changes/work
+        printf %s "$PWD/base" > changes/origin
+        echo new > changes/upper/file
+        echo new > $'changes/upper/bell\a'
+        mknod changes/upper/gone c 0 0
+    }
+    changes
+    run -0 "$DAYFLY" changes ls changes
+    [ "$output" = "A bell?"$'\n'"M file"$'\n'"D gone" ]
+    "$DAYFLY" changes ls --json changes |
+        python3 -c 'import json, sys; assert json.load(sys.stdin)[2] == {"change": "deleted", "path": "gone"}'
+    "$DAYFLY" changes drop changes
+    [ "$(cat base/file)" = old ]
+    run -125 "$DAYFLY" changes ls changes
+    [[ $output == *"holds no changes"* ]]
+    changes
+    flock changes "$DAYFLY" changes promote changes && false
+    "$DAYFLY" changes promote changes
+    [ "$(cat base/file)" = new ]
+    [ ! -e base/gone ]
+    [ -z "$(ls -A changes)" ]
+}

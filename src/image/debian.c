@@ -17,6 +17,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/meminfo.h"
 #include "util/program.h"
 
 /* A chroot with a compiler takes 0.6 GiB and apt's downloads as much for a while. */
@@ -156,7 +157,7 @@ int debian_build(struct store *store, const struct debian_options *options,
 
     struct scratch scratch;
     const struct scratch_options place = {
-        .dir = "/tmp", .on_disk = scratch_memory_budget() < MEMORY_WANTED, .own_ids = geteuid() != 0};
+        .dir = "/tmp", .on_disk = meminfo_budget() < MEMORY_WANTED, .own_ids = geteuid() != 0};
     rc = scratch_start(&scratch, &place, run_mmdebstrap, &job, err);
     if (rc)
         return rc;

@@ -19,6 +19,7 @@
 #include "util/io.h"
 #include "util/json.h"
 #include "util/nearest.h"
+#include "util/tree.h"
 
 #define KERNEL_JSON_MAX (256u << 10)
 
@@ -330,6 +331,6 @@ int kernel_remove(struct store *store, const char *name, struct dayfly_err *err)
         }
         store_unlock(store);
     }
-    store_remove_tree(store->tmp_fd, temp);
+    tree_remove(store->tmp_fd, temp);
     return rc;
 }

@@ -23,6 +23,7 @@
 #include "util/err.h"
 #include "util/io.h"
 #include "util/json.h"
+#include "util/tree.h"
 
 #define VMLINUZ_MAX_BYTES (UINT64_C(256) << 20)
 #define BUILTIN_MAX_BYTES (1u << 20)
@@ -295,7 +296,7 @@ static int import_package(struct store *store, const char *path, const char *nam
             rc = mark(store, name, marker, err);
         store_unlock(store);
     }
-    store_remove_tree(store->tmp_fd, temp);
+    tree_remove(store->tmp_fd, temp);
     if (!rc && out_name)
         strcpy(out_name, name);
     return rc;

@@ -20,6 +20,7 @@
 #include "util/err.h"
 #include "util/io.h"
 #include "util/program.h"
+#include "util/tree.h"
 
 #define EROFS_SUPER_OFFSET 1024
 #define EROFS_MAGIC        0xE0F5E1E2u
@@ -144,7 +145,7 @@ static void empty_dir(const char *dir)
     *slash = '\0';
     parent = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (parent >= 0)
-        store_remove_tree(parent, slash + 1);
+        tree_remove(parent, slash + 1);
 }
 
 static int derive_in_child(void *opaque, const struct scratch_place *place, void *result,
@@ -198,7 +199,7 @@ int root_derive(struct store *store, const struct root_source *source, struct st
         options.on_disk = true;
         rc = attempt(&options, &job, &extracted, err);
     }
-    store_remove_tree(store->tmp_fd, name);
+    tree_remove(store->tmp_fd, name);
     if (rc && geteuid() != 0)
         return err_wrap(err,
                         "cannot make the root file system; for files of other owners be root, or have "

@@ -19,6 +19,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/meminfo.h"
 #include "util/program.h"
 
 /* Below this a tree in memory is not worth a try. */
@@ -31,20 +32,6 @@ struct report {
     struct dayfly_err err;
     uint8_t result[SCRATCH_RESULT_BYTES];
 };
-
-uint64_t scratch_memory_budget(void)
-{
-    FILE *f = fopen("/proc/meminfo", "re");
-    unsigned long long kib = 0;
-    char line[128];
-    while (f && fgets(line, sizeof(line), f)) {
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-            break;
-    }
-    if (f)
-        fclose(f);
-    return kib * 1024 / 2;
-}
 
 /* ---- user namespaces ---- */
 
@@ -140,7 +127,7 @@ static bool can_make_devices(const char *dir)
 static bool mount_memory(const char *dir)
 {
     char options[80];
-    uint64_t budget = scratch_memory_budget();
+    uint64_t budget = meminfo_budget();
     if (budget < MEMORY_MIN)
         return false;
     snprintf(options, sizeof(options), "mode=0755,size=%llu", (unsigned long long)budget);

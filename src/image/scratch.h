@@ -16,7 +16,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/types.h>
 
 #include "dayfly/error.h"
@@ -52,8 +51,5 @@ int scratch_start(struct scratch *scratch, const struct scratch_options *options
 /* Wait for it. Returns fn's result; -ECHILD when the child was killed (out of memory, most likely).
  * `result` may be NULL. */
 int scratch_wait(struct scratch *scratch, void *result, struct dayfly_err *err);
-
-/* Bytes that may be spent on files in memory now: half of what is available. */
-uint64_t scratch_memory_budget(void);
 
 #endif

@@ -18,6 +18,7 @@
 #include "util/err.h"
 #include "util/home.h"
 #include "util/io.h"
+#include "util/tree.h"
 
 #define DIR_MODE 0700
 
@@ -284,48 +285,6 @@ int store_temp_dir(struct store *store, char name[40], struct dayfly_err *err)
     return rc ? rc : fd;
 }
 
-static int remove_below(int parent_fd, const char *name, dev_t dev)
-{
-    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0)
-        return -errno;
-    if (fstat(fd, &st) < 0 || st.st_dev != dev) {
-        close(fd);
-        return -EXDEV;
-    }
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        close(fd);
-        return -ENOMEM;
-    }
-    int first = 0;
-    struct dirent *entry;
-    while ((entry = readdir(dir))) {
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
-            continue;
-        int rc = 0;
-        if (unlinkat(fd, entry->d_name, 0) < 0)
-            rc = errno == EISDIR || errno == EPERM ? remove_below(fd, entry->d_name, dev) : -errno;
-        if (rc && !first)
-            first = rc;
-    }
-    closedir(dir);
-    if (unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 && !first)
-        first = -errno;
-    return first;
-}
-
-int store_remove_tree(int dir_fd, const char *name)
-{
-    struct stat st;
-    if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return -errno;
-    if (!S_ISDIR(st.st_mode))
-        return unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
-    return remove_below(dir_fd, name, st.st_dev);
-}
-
 int store_each_name(int dir_fd, int (*fn)(void *opaque, const char *name), void *opaque)
 {
     int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -355,7 +314,7 @@ static int sweep_temp(void *opaque, const char *name)
         openat(store->tmp_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
         return 0;
-    store_remove_tree(store->tmp_fd, name);
+    tree_remove(store->tmp_fd, name);
     return 0;
 }
 

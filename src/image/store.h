@@ -76,12 +76,8 @@ int store_file_commit(struct store *store, struct store_file *file, int dir_fd, 
 void store_file_discard(struct store *store, struct store_file *file);
 
 /* A new directory in tmp/, its name in `name`, locked by the returned fd until that is closed. The
- * caller renames it into its place, or removes it by store_remove_tree. Do not hold the lock. */
+ * caller renames it into its place, or removes it by tree_remove. Do not hold the lock. */
 int store_temp_dir(struct store *store, char name[40], struct dayfly_err *err);
-
-/* Remove `name` in dir_fd and everything below it, never following a link or crossing into another
- * file system. Returns 0 or -errno (the first failure; the rest is tried all the same). */
-int store_remove_tree(int dir_fd, const char *name);
 
 /* ---- blobs ---- */
 

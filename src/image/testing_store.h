@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "image/store.h"
+#include "util/tree.h"
 
 struct testing_home {
     char path[64];
@@ -27,7 +28,7 @@ static inline struct testing_home testing_home_make(void)
 static inline void testing_home_remove(struct testing_home *home)
 {
     int tmp = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_int_equal(store_remove_tree(tmp, home->path + strlen("/tmp/")), 0);
+    assert_int_equal(tree_remove(tmp, home->path + strlen("/tmp/")), 0);
     close(tmp);
 }
 
