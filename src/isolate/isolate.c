@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "isolate/isolate.h"
+
+#include "util/err.h"
+
+static int note(int result, enum isolate_stage stage, unsigned *applied)
+{
+    if (result > 0)
+        *applied |= stage;
+    return result < 0 ? result : 0;
+}
+
+int isolate_thread(const struct isolate_options *options, unsigned *applied, struct dayfly_err *err)
+{
+    size_t tables = 0;
+    while (tables < ISOLATE_TABLES_MAX && options->calls[tables].count)
+        tables++;
+    *applied = 0;
+    int r = note(isolate_namespaces(options->new_user, err), ISOLATE_NAMESPACES, applied);
+    if (r == 0)
+        r = note(isolate_capabilities(options->capabilities, err), ISOLATE_CAPABILITIES, applied);
+    if (r == 0 && !options->no_landlock)
+        r = note(isolate_landlock(options->dirs, options->dir_count, err), ISOLATE_LANDLOCK, applied);
+    if (r == 0)
+        r = note(isolate_seccomp(options->calls, tables, err), ISOLATE_SECCOMP, applied);
+    return r < 0 ? err_wrap(err, "lock up a thread") : 0;
+}

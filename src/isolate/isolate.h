@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef ISOLATE_ISOLATE_H
+#define ISOLATE_ISOLATE_H
+
+/*
+ * Locking up a thread before it touches what a guest controls. On Linux identity, capabilities,
+ * namespaces, root directory, landlock domain and seccomp filter are a task's own, so a thread that
+ * serves files can be locked up within a process that goes on as it was; threads that it makes
+ * afterwards inherit all of it. A process that is nothing but a server does the same in its only
+ * thread.
+ *
+ * What this is worth: a thread that is made to do what it should not by hostile *requests* (a path that
+ * gets out, a call nobody thought of) is held. A thread whose *memory* is taken over shares that memory
+ * with the rest of its process; only a process of its own holds that.
+ *
+ * In stages, each of which needs what the one before has left:
+ *   1. namespaces   mount (with an empty root), network, IPC, UTS; needs CAP_SYS_ADMIN, else skipped
+ *   2. capabilities all but the ones asked for, and no new privileges
+ *   3. landlock     files only below the directories given; skipped where the kernel has none
+ *   4. seccomp      the listed system calls; every other one fails with EPERM
+ *
+ * All of it is for ever. Set-up is over before the first stage: afterwards nothing can be opened by
+ * path but below the given directories.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#include "dayfly/error.h"
+
+/* One system call that a thread needs. With `checked`, only where argument `arg`, under `mask`, is
+ * `value`; several rows for one call add up. */
+struct isolate_call {
+    int number;
+    bool checked;
+    unsigned arg;
+    uint64_t mask, value;
+};
+
+#define ISOLATE_CALL(name)                                                                             \
+    {                                                                                                  \
+        .number = SYS_##name                                                                           \
+    }
+#define ISOLATE_CALL_IF(name, arg_, mask_, value_)                                                     \
+    {                                                                                                  \
+        .number = SYS_##name, .checked = true, .arg = (arg_), .mask = (mask_), .value = (value_)       \
+    }
+
+/* A table of calls, kept beside the code that makes them. */
+struct isolate_calls {
+    const struct isolate_call *calls;
+    size_t count;
+};
+
+#define ISOLATE_CALLS(array)                                                                           \
+    {                                                                                                  \
+        (array), sizeof(array) / sizeof((array)[0])                                                    \
+    }
+
+/* What any thread needs: memory, locks, time, signals, reading and writing what is open, ending. */
+extern const struct isolate_calls isolate_base_calls;
+/* Making further threads (not processes). */
+extern const struct isolate_calls isolate_thread_calls;
+
+#define ISOLATE_TABLES_MAX 8
+
+struct isolate_dir {
+    int fd; /* any mode */
+    bool read_only;
+};
+
+struct isolate_options {
+    struct isolate_calls calls[ISOLATE_TABLES_MAX]; /* until the first empty one */
+    const struct isolate_dir *dirs;
+    size_t dir_count;
+    bool no_landlock;      /* files are opened by handle, which landlock would refuse */
+    uint64_t capabilities; /* 1 << CAP_x: those that stay, where the thread has them */
+    bool new_user; /* a process with one thread and no CAP_SYS_ADMIN: get it in a user namespace */
+};
+
+/* The stages that were applied. */
+enum isolate_stage {
+    ISOLATE_NAMESPACES = 1,
+    ISOLATE_CAPABILITIES = 2,
+    ISOLATE_LANDLOCK = 4,
+    ISOLATE_SECCOMP = 8,
+};
+
+/*
+ * Lock up the calling thread. Its working directory stays what it is, outside the empty root, and its
+ * descriptors stay usable. `applied` receives a mask of stages: a stage that this host or user cannot
+ * have is left out there, and is no error. Returns 0, or -errno when a stage failed half-way: the
+ * thread must then end.
+ */
+int isolate_thread(const struct isolate_options *options, unsigned *applied, struct dayfly_err *err);
+
+/* ---- the stages, for isolate.c and tests ---- */
+
+/* Each returns 1 (applied), 0 (cannot be had here) or -errno. */
+int isolate_namespaces(bool new_user, struct dayfly_err *err);
+int isolate_capabilities(uint64_t keep, struct dayfly_err *err);
+int isolate_landlock(const struct isolate_dir *dirs, size_t count, struct dayfly_err *err);
+int isolate_seccomp(const struct isolate_calls *tables, size_t count, struct dayfly_err *err);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stage 3: landlock(7). Files below the given directories and nowhere else, whatever path or magic link
+ * leads there; below a read-only one, only reading. */
+#include <errno.h>
+#include <linux/landlock.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "isolate/isolate.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+/* Newer than Debian 12's headers; the numbers are the kernel's interface. */
+#define ACCESS_FS_TRUNCATE  (UINT64_C(1) << 14) /* ABI 3 */
+#define ACCESS_FS_IOCTL_DEV (UINT64_C(1) << 15) /* ABI 5 */
+
+/* Before ABI 2 a rename or link between directories is always refused: not a file server's landlock. */
+#define ABI_MIN 2
+
+#define READING (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define WRITING                                                                                        \
+    (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |  \
+     LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |        \
+     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |     \
+     LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER | ACCESS_FS_TRUNCATE)
+
+/* All that this kernel can tell apart. Executing and device ioctls are allowed nowhere. */
+static uint64_t handled(long abi)
+{
+    uint64_t all = READING | WRITING | LANDLOCK_ACCESS_FS_EXECUTE | ACCESS_FS_IOCTL_DEV;
+    if (abi < 3)
+        all &= ~ACCESS_FS_TRUNCATE;
+    if (abi < 5)
+        all &= ~ACCESS_FS_IOCTL_DEV;
+    return all;
+}
+
+int isolate_landlock(const struct isolate_dir *dirs, size_t count, struct dayfly_err *err)
+{
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    if (abi < ABI_MIN)
+        return 0;
+    const struct landlock_ruleset_attr attr = {.handled_access_fs = handled(abi)};
+    _cleanup_close_ int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+    if (ruleset < 0)
+        return err_errno(err, errno, "make a landlock ruleset");
+    for (size_t i = 0; i < count; i++) {
+        const struct landlock_path_beneath_attr rule = {
+            .parent_fd = dirs[i].fd,
+            .allowed_access =
+                attr.handled_access_fs & (dirs[i].read_only ? READING : READING | WRITING),
+        };
+        if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
+            return err_errno(err, errno, "add a landlock rule");
+    }
+    if (syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+        return err_errno(err, errno, "enter a landlock domain");
+    return 1;
+}

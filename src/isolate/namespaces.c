@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stage 1: nothing of the host to be seen. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "isolate/isolate.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+
+static bool write_text(const char *path, const char *text)
+{
+    _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+    return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+/* One's own ids, as themselves. */
+static bool enter_user_namespace(void)
+{
+    char uids[40], gids[40];
+    snprintf(uids, sizeof(uids), "%u %u 1", geteuid(), geteuid());
+    snprintf(gids, sizeof(gids), "%u %u 1", getegid(), getegid());
+    return unshare(CLONE_NEWUSER) == 0 && write_text("/proc/self/uid_map", uids) &&
+           write_text("/proc/self/setgroups", "deny") && write_text("/proc/self/gid_map", gids);
+}
+
+/* An empty file system that cannot be written to. */
+static int mount_nothing(void)
+{
+    _cleanup_close_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0) < 0 ||
+        fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
+        fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return -1;
+    return fsmount(fs, FSMOUNT_CLOEXEC,
+                   MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+}
+
+/* The root becomes `fd`'s, the working directory stays, and the old tree hangs nowhere any more:
+ * descriptors into it go on working, paths do not lead there. */
+static int change_root(int fd)
+{
+    _cleanup_close_ int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (cwd < 0 || move_mount(fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0 || fchdir(fd) < 0 ||
+        chroot(".") < 0)
+        return -1;
+    return fchdir(cwd);
+}
+
+int isolate_namespaces(bool new_user, struct dayfly_err *err)
+{
+    if (new_user && !enter_user_namespace())
+        return 0;
+    /* The thread's root and working directory are its own from here on. */
+    if (unshare(CLONE_FS) < 0)
+        return err_errno(err, errno, "unshare the root directory");
+    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0) {
+        if (errno == EPERM)
+            return 0;
+        return err_errno(err, errno, "make namespaces");
+    }
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return err_errno(err, errno, "part from the host's mounts");
+    _cleanup_close_ int nothing = mount_nothing();
+    if (nothing < 0 || change_root(nothing) < 0)
+        return err_errno(err, errno, "change to an empty root");
+    return 1;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stage 4: a list of system calls, by libseccomp. What is not listed fails with EPERM rather than with
+ * a killed process: a call that a new C library makes once costs that call, not somebody's machine.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include <seccomp.h>
+
+#include "isolate/isolate.h"
+#include "util/arith.h"
+#include "util/err.h"
+
+static const struct isolate_call base_calls[] = {
+    /* memory, which never becomes code */
+    ISOLATE_CALL_IF(mmap, 2, PROT_EXEC, 0),
+    ISOLATE_CALL_IF(mprotect, 2, PROT_EXEC, 0),
+    ISOLATE_CALL(munmap),
+    ISOLATE_CALL(mremap),
+    ISOLATE_CALL(madvise),
+    ISOLATE_CALL(brk),
+    /* what is open */
+    ISOLATE_CALL(read),
+    ISOLATE_CALL(write),
+    ISOLATE_CALL(readv),
+    ISOLATE_CALL(writev),
+    ISOLATE_CALL(close),
+    ISOLATE_CALL(close_range),
+    ISOLATE_CALL(fcntl),
+    ISOLATE_CALL(fstat),
+    ISOLATE_CALL(newfstatat),
+    ISOLATE_CALL(lseek),
+    /* locks, time, signals, threads' own matters */
+    ISOLATE_CALL(futex),
+    ISOLATE_CALL(clock_gettime),
+    ISOLATE_CALL(clock_nanosleep),
+    ISOLATE_CALL(gettimeofday),
+    ISOLATE_CALL(nanosleep),
+    ISOLATE_CALL(sched_yield),
+    ISOLATE_CALL(sched_getaffinity),
+    ISOLATE_CALL(restart_syscall),
+    ISOLATE_CALL(rt_sigprocmask),
+    ISOLATE_CALL(rt_sigaction),
+    ISOLATE_CALL(rt_sigreturn),
+    ISOLATE_CALL(sigaltstack),
+    ISOLATE_CALL(tgkill),
+    ISOLATE_CALL(getpid),
+    ISOLATE_CALL(gettid),
+    ISOLATE_CALL(getrandom),
+    ISOLATE_CALL(exit),
+    ISOLATE_CALL(exit_group),
+};
+
+#define CLONE_NEW_ANY                                                                                  \
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |      \
+     CLONE_NEWNET)
+
+static const struct isolate_call thread_calls[] = {
+    ISOLATE_CALL_IF(clone, 0, CLONE_THREAD | CLONE_VM | CLONE_NEW_ANY, CLONE_THREAD | CLONE_VM),
+    ISOLATE_CALL(set_robust_list),
+    ISOLATE_CALL(rseq),
+    ISOLATE_CALL_IF(prctl, 0, UINT64_MAX, PR_SET_NAME),
+};
+
+const struct isolate_calls isolate_base_calls = ISOLATE_CALLS(base_calls);
+const struct isolate_calls isolate_thread_calls = ISOLATE_CALLS(thread_calls);
+
+static int add(scmp_filter_ctx filter, const struct isolate_call *call)
+{
+    if (!call->checked)
+        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 0);
+    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 1,
+                            SCMP_CMP(call->arg, SCMP_CMP_MASKED_EQ, call->mask, call->value));
+}
+
+int isolate_seccomp(const struct isolate_calls *tables, size_t count, struct dayfly_err *err)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    if (!filter)
+        return err_set(err, ENOMEM, "make a seccomp filter");
+    /* Its flags lie in memory, where no filter sees them: the C library then uses clone. */
+    int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < tables[i].count && r == 0; j++)
+            r = add(filter, &tables[i].calls[j]);
+    /* A tree instead of a list: the filter runs at every call. */
+    if (r == 0)
+        r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+    if (r == 0)
+        r = seccomp_load(filter);
+    seccomp_release(filter);
+    /* EDOM, EFAULT: libseccomp's own; the kernel's own errno comes as it is. */
+    return r < 0 ? err_errno(err, -r, "load a seccomp filter") : 1;
+}
