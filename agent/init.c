@@ -166,6 +166,9 @@ static int become_machine(struct agent *a)
         return r;
     set_names(a->setup.hostname);
     raise_loopback();
+    r = root_mount_more(&a->setup, &a->why);
+    if (r < 0)
+        return r;
     uint64_t now = clock_ns();
     struct proto_ready m = {now - a->start_ns, a->modules_ns, now - a->setup_ns};
     r = proto_link_send_message(&a->link, PROTO_READY, 0, ready, &m);

@@ -117,20 +117,24 @@ static bool is_tag(const char *fstype)
     return strcmp(fstype, "virtiofs") == 0 || strcmp(fstype, "9p") == 0;
 }
 
-/* Mount d on path. A shared folder's "serial" is its tag. */
+/* Mount d on path. A shared folder's "serial" is its tag; what it holds comes from the host, and is to
+ * give nobody rights in the guest. */
 static int mount_disk(const struct proto_disk *d, const char *path, unsigned long flags,
                       uint64_t deadline_ns, struct proto_fail *why)
 {
     char node[300];
-    if (is_tag(d->fstype)) {
+    bool shared = is_tag(d->fstype);
+    if (shared) {
         snprintf(node, sizeof(node), "%s", d->serial);
+        flags |= MS_NOSUID | MS_NODEV;
     } else {
         int r = find_disk(d->serial, deadline_ns, node, sizeof(node), why);
         if (r < 0)
             return r;
     }
     if (mount(node, path, d->fstype, flags, d->options) < 0)
-        return fail(why, errno, "mounting disk '%s' (%s) on %s", d->serial, d->fstype, path);
+        return fail(why, errno, "mounting %s '%s' (%s) on %s", shared ? "share" : "disk", d->serial,
+                    d->fstype, path);
     return 0;
 }
 
@@ -255,15 +259,6 @@ int root_switch(const struct proto_setup *setup, struct machine *m, struct proto
         return r;
     finish_dev();
     mkdir("/tmp", 01777);
-    for (uint32_t i = 0; i < setup->mount_count; i++) {
-        const struct proto_mount *x = &setup->mounts[i];
-        make_directories(x->path);
-        r = mount_disk(&x->disk, x->path, x->flags & PROTO_MOUNT_READONLY ? MS_RDONLY : MS_NOATIME,
-                       deadline_ns, why);
-        if (r < 0)
-            return r;
-    }
-
     m->proc_fd = private_copy("/proc");
     m->pts_fd = private_copy("/dev/pts");
     m->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -271,6 +266,21 @@ int root_switch(const struct proto_setup *setup, struct machine *m, struct proto
         return fail(why, errno, "keeping /proc and /dev at hand");
     umask(mask);
     return 0;
+}
+
+int root_mount_more(const struct proto_setup *setup, struct proto_fail *why)
+{
+    uint64_t deadline_ns = clock_ns() + setup->deadline_ns;
+    mode_t mask = umask(0);
+    int r = 0;
+    for (uint32_t i = 0; i < setup->mount_count && r == 0; i++) {
+        const struct proto_mount *x = &setup->mounts[i];
+        make_directories(x->path);
+        r = mount_disk(&x->disk, x->path, x->flags & PROTO_MOUNT_READONLY ? MS_RDONLY : MS_NOATIME,
+                       deadline_ns, why);
+    }
+    umask(mask);
+    return r;
 }
 
 void root_finish(const struct proto_setup *setup, bool sync_all)
