@@ -22,7 +22,7 @@
 struct run_options {
     const char *engine;
     uint64_t cpus, memory, disk, timeout;
-    struct word_list env;
+    struct word_list env, shares;
     const char *workdir, *user, *kernel, *report;
     bool interactive, tty, verbose, quiet;
 };
@@ -43,6 +43,9 @@ static const struct option_row rows[] = {
      OPTION_SIZE(struct run_options, disk)},
     {"timeout", 0, "DURATION", "end the command after this time, with status 124",
      OPTION_DURATION(struct run_options, timeout)},
+    {"share", 0, "SRC:DST[:OPTION,...]",
+     "show the command the host's directory SRC at DST; options: rw, ro, cow and those above",
+     OPTION_LIST(struct run_options, shares)},
     {"env", 'e', "NAME=VALUE",
      "set a variable of the command's environment; NAME alone takes the caller's",
      OPTION_LIST(struct run_options, env)},
@@ -68,6 +71,8 @@ static const struct example examples[] = {
     {"dayfly run -it debian", "a shell to look around in; all it changes is gone afterwards"},
     {"tar c . | dayfly run -i debian -- sh -c 'tar x && make test'",
      "a build of the current directory"},
+    {"dayfly run --share .:/src --workdir /src debian -- make",
+     "the same where it is: what make writes is there afterwards"},
     {"dayfly run --timeout 10m --memory 4GiB --report job.json debian -- make -j4",
      "with limits, and a report of what happened"},
     {0},
@@ -237,6 +242,16 @@ static int finish(const struct call *call, const struct run_options *options, st
     return status;
 }
 
+struct shares {
+    struct job_share *list;
+    size_t count;
+};
+
+static void shares_finish(struct shares *shares)
+{
+    job_shares_free(shares->list, shares->count);
+}
+
 static int run(const struct call *call)
 {
     const struct run_options *options = call->options;
@@ -256,6 +271,10 @@ static int run(const struct call *call)
         return command_fail(call, &err);
     }
 
+    _cleanup_(shares_finish) struct shares shares = {.count = options->shares.count};
+    if (job_shares_parse(options->shares.words, shares.count, &shares.list, &err) < 0)
+        return command_fail(call, &err);
+
     struct job_options job = {
         .image = call->operands[0],
         .kernel = options->kernel,
@@ -263,6 +282,8 @@ static int run(const struct call *call)
         .env = env,
         .workdir = options->workdir,
         .user = options->user,
+        .shares = shares.list,
+        .share_count = shares.count,
         .engine = engine_option(options->engine),
         .cpus = (unsigned)options->cpus,
         .memory_bytes = options->memory,
@@ -309,6 +330,17 @@ const struct command run_command = {
         "What the job writes goes to a layer of its own above the image, on a file without a name: the "
         "next "
         "job starts from exactly the same state.\n\n"
+        "--share SRC:DST shows the command a directory of the host; it may be given several times. SRC "
+        "is relative to the current directory and may contain colons. DST is an absolute path in the "
+        "guest, without colons, and is made where the image lacks it. Behind another colon stand "
+        "options, with commas between them.\n\n"
+        "Of the options of --share, rw, ro and cow say what the command may do: write (the default), "
+        "only read, or write without the host's directory being changed. cache=auto, none or always "
+        "says how soon it sees what the host changes: within a second, at once, perhaps never; with "
+        "writeback its own writes are gathered in the guest first. What it makes belongs to the caller "
+        "or, when that is root, to the owner of SRC, and is root's in the guest unless shown_uid=N and "
+        "shown_gid=N say otherwise; with ids=identity, which is root's alone, ids are the same on both "
+        "sides. What SRC contains is no part of the start state in the report.\n\n"
         "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second "
         "one, "
         "or ten seconds, ends it. While the machine still starts, a signal ends the run at once.\n\n"

@@ -88,6 +88,40 @@ m.yaml: 3 errors' ]
     [ "${stderr_lines[1]}" = '    hint: did you mean `cpus`?' ]
 }
 
+@test "a share that cannot be is refused before anything starts" {
+    touch file
+    mkdir dir
+    while IFS='|' read -r share message; do
+        run -125 --separate-stderr "$DAYFLY" run --share "$share" no-such-image -- true
+        [ -z "$output" ]
+        [ "$stderr" = "dayfly run: $message" ]
+    done <<'SHARES'
+gone:/src|share gone: there is no folder of that name
+file:/src:ro|share file: it is a file; share the folder that it is in
+dir|share dir: write SRC:DST, with DST as an absolute path in the guest
+dir:src|share dir:src: write SRC:DST, with DST as an absolute path in the guest
+dir:/|share dir:/: the guest's root is the image's: name a place below it
+dir:/src/../etc|share dir:/src/../etc: the place in the guest has ".." in it: write where it is
+dir:/proc/x|share dir:/proc/x: /proc belongs to the guest's kernel: take another place
+dir:/src:cache=never|share dir:/src:cache=never: cache is auto, none or always, and not "never"
+SHARES
+    run -125 "$DAYFLY" run --share dir:/src --share "$PWD:/./src/:ro" no-such-image -- true
+    [ "$output" = "dayfly run: two shares at /src: give each its own place" ]
+}
+
+@test "validate names the faults of shares" {
+    printf 'linux: {kernel: vmlinuz}\nshares:\n  - {tag: a, path: gone}\n  - {tag: a, path: ., mode: wr}\n' > m.yaml
+    echo x > vmlinuz
+    run -125 --separate-stderr "$DAYFLY" validate m.yaml
+    [ "$stderr" = 'm.yaml:3:20: error: shares[0].path: there is no folder gone
+    hint: make it, or correct the path
+m.yaml:4:11: error: shares[1].tag: "a" is taken
+    hint: shares[0] has it; give each its own
+m.yaml:4:29: error: shares[1].mode: expected one of rw, ro, cow, found "wr"
+    hint: write `mode: ro`
+m.yaml: 3 errors' ]
+}
+
 @test "validate accepts a good machine, from any folder" {
     mkdir vm
     printf 'linux: {kernel: vmlinuz}\n' > vm/m.yaml

@@ -80,6 +80,9 @@ struct config_share {
     size_t directory_count;
 };
 
+/* What the enums of a share are called, each word at its value's index; NULL behind the last. */
+extern const char *const config_mode_words[], *const config_cache_words[], *const config_ids_words[];
+
 /* The directories of a share: *count of them. With one whose name is NULL it is the share's root. */
 static inline const struct config_directory *config_share_directories(const struct config_share *share,
                                                                       size_t *count)

@@ -58,13 +58,13 @@ static const struct schema_row disk_rows[] = {
     {0},
 };
 
-static const char *const mode_words[] = {
+const char *const config_mode_words[] = {
     [DAYFLY_SHARE_RW] = "rw", [DAYFLY_SHARE_RO] = "ro", [DAYFLY_SHARE_COW] = "cow", NULL};
-static const char *const cache_words[] = {[DAYFLY_SHARE_CACHE_AUTO] = "auto",
+const char *const config_cache_words[] = {[DAYFLY_SHARE_CACHE_AUTO] = "auto",
                                           [DAYFLY_SHARE_CACHE_NONE] = "none",
                                           [DAYFLY_SHARE_CACHE_ALWAYS] = "always",
                                           NULL};
-static const char *const ids_words[] = {[DAYFLY_SHARE_SQUASH] = "squash",
+const char *const config_ids_words[] = {[DAYFLY_SHARE_SQUASH] = "squash",
                                         [DAYFLY_SHARE_IDENTITY] = "identity",
                                         [DAYFLY_SHARE_MAP] = "map",
                                         NULL};
@@ -83,9 +83,9 @@ static const struct schema_row extent_rows[] = {
 /* The keys of one directory: of a share's only one (`in` is `only.`), and of each of several. */
 /* clang-format off */
 #define DIRECTORY_ROWS(type, in, about_mode, about_ids, about_shown, about_map, map_at)                \
-    {"mode", CHOICE(type, in mode, mode_words), .example = "ro", .fallback = "rw",                     \
+    {"mode", CHOICE(type, in mode, config_mode_words), .example = "ro", .fallback = "rw",              \
      .help = about_mode},                                                                              \
-    {"ids", CHOICE(type, in ids, ids_words), .example = "identity", .fallback = "squash",              \
+    {"ids", CHOICE(type, in ids, config_ids_words), .example = "identity", .fallback = "squash",       \
      .help = about_ids},                                                                               \
     {"shown_uid", NUMBER(type, in shown_uid), .max = UINT32_MAX - 1, .example = "1000",                \
      .fallback = "0", .help = about_shown},                                                            \
@@ -94,7 +94,7 @@ static const struct schema_row extent_rows[] = {
     {"uids", LIST(type, in uids, in uid_count, extent_rows, blank_extent),                             \
      .max = CONFIG_MAX_ID_EXTENTS, .fallback = "none", .help = about_map, .described_at = map_at},     \
     {"gids", LIST(type, in gids, in gid_count, extent_rows, blank_extent),                             \
-     .max = CONFIG_MAX_ID_EXTENTS, .fallback = "none", .help = "The same for groups.",       \
+     .max = CONFIG_MAX_ID_EXTENTS, .fallback = "none", .help = "The same for groups.",                 \
      .described_at = "shares[].uids"}
 /* clang-format on */
 
@@ -138,7 +138,8 @@ static const struct schema_row share_rows[] = {
      .max = CONFIG_MAX_DIRECTORIES, .fallback = "none",
      .help = "Several directories under one tag, each below its name, instead of `path` and what goes "
              "with it."},
-    {"cache", CHOICE(struct config_share, cache, cache_words), .example = "always", .fallback = "auto",
+    {"cache", CHOICE(struct config_share, cache, config_cache_words), .example = "always",
+     .fallback = "auto",
      .help = "When the guest sees what the host changed. `auto`: names and attributes after a second "
              "at most, the content of a file when it is opened the next time. `none`: at once; "
              "nothing is kept in the guest. `always`: perhaps never; for what nobody else changes."},

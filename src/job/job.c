@@ -2,12 +2,13 @@
 /*
  * See job.h. The order of things:
  *
- *   open      image and kernel from the store, the initramfs in memory, the writable layer
+ *   open      shares, image and kernel from the store, the initramfs in memory, the writable layer
  *   create    a description of the machine, and the machine
  *   boot      start it; the agent calls back over vsock
  *   ready     tell the agent what the machine is to become
  *   command   run it, pass bytes and signals, wait for its end
- *   destroy   pull the plug: nothing in the machine is worth a clean shutdown
+ *   destroy   pull the plug: nothing in the machine is worth a clean shutdown, except what its page
+ *             cache still holds of shares that the job writes to
  *
  * A `struct run` holds all of it; run_finish undoes whatever was reached.
  */
@@ -27,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "dayfly/config.h"
+#include "config/config.h"
 #include "image/image.h"
 #include "image/kernel.h"
 #include "image/store.h"
@@ -42,7 +43,9 @@
 /* A machine that has not called by then never will: translated, on a loaded host, it takes seconds. */
 #define JOB_BOOT_NS (180 * NS_PER_S)
 /* How long the agent may take to answer a question about a job that has ended. */
-#define JOB_STAT_NS          (10 * NS_PER_S)
+#define JOB_STAT_NS (10 * NS_PER_S)
+/* How long the guest may take to write back what it holds of its shares. */
+#define JOB_WRITE_BACK_NS    (120 * NS_PER_S)
 #define JOB_MAX_DEFAULT_CPUS 8
 #define JOB_CONSOLE_BYTES    (1u << 20)
 
@@ -62,6 +65,8 @@ struct run {
     struct image image;
     struct kernel kernel;
     int initramfs_fd, layer_fd;
+    int share_fds[CONFIG_MAX_SHARES]; /* of options->shares, as many as are open */
+    size_t share_fd_count;
     int console[2]; /* a pipe: what does not fit is dropped */
     struct dayfly_config *config;
     struct dayfly_vm *vm;
@@ -124,15 +129,21 @@ static void machine_logged(void *opaque, enum dayfly_log_level level, const char
 static int open_parts(struct run *run, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
-    int r = store_open(&run->store, NULL, STORE_READ, err);
-    if (r < 0)
+    int r;
+    for (size_t i = 0; i < options->share_count; i++) {
+        if ((r = job_share_open(&options->shares[i], err)) < 0)
+            return r;
+        run->share_fds[run->share_fd_count++] = r;
+    }
+    if ((r = store_open(&run->store, NULL, STORE_READ, err)) < 0)
         return r;
     if ((r = image_open(&run->store, options->image, &run->image, options->log, err)) < 0)
         return r;
     if ((r = kernel_open(&run->store, options->kernel, &run->kernel, err)) < 0)
         return r;
-    /* Disks, vsock, entropy, all over PCI: none of the devices that are told apart. */
-    if ((r = kernel_initramfs(&run->kernel, 0, &run->initramfs_fd, err)) < 0)
+    /* Disks, vsock and entropy, all over PCI, are none of the devices that are told apart. */
+    if ((r = kernel_initramfs(&run->kernel, options->share_count ? KERNEL_SHARE : 0, &run->initramfs_fd,
+                              err)) < 0)
         return r;
     run->layer_fd = layer_make(run->store.path, options->disk_bytes, err);
     return run->layer_fd < 0 ? run->layer_fd : 0;
@@ -175,7 +186,7 @@ static int describe(struct run *run, struct dayfly_err *err)
         (r = dayfly_config_set_vsock(config, &vsock)) < 0 ||
         (r = dayfly_config_set_serial(config, &serial)) < 0)
         return err_errno(err, -r, "describe the machine");
-    return 0;
+    return job_shares_describe(options->shares, run->share_fds, options->share_count, config, err);
 }
 
 static int create(struct run *run, struct dayfly_err *err)
@@ -309,6 +320,7 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
     if (!setup)
         return err_set(err, ENOMEM, "out of memory");
     fill_setup(setup);
+    job_shares_mount(run->options->shares, run->options->share_count, setup);
     do
         r = guest_setup(run->guest, setup, &wait, &ready, err);
     while (r == -ECANCELED && (r = cancelled(run, signal_number, err)) == 0);
@@ -408,6 +420,28 @@ static char *take_console(struct run *run)
     return text;
 }
 
+static bool writes_to_shares(const struct job_options *options)
+{
+    for (size_t i = 0; i < options->share_count; i++)
+        if (options->shares[i].mode != DAYFLY_SHARE_RO)
+            return true;
+    return false;
+}
+
+/* Have what the guest's page cache holds of its shares, of mapped files at least, written to them. */
+static int write_back(struct run *run, int *signal_number, struct dayfly_err *err)
+{
+    const struct guest_wait wait = {
+        .deadline_ns = clock_ns() + JOB_WRITE_BACK_NS,
+        .cancel_fd = run->options->signal_fd,
+    };
+    int r;
+    do
+        r = guest_shutdown(run->guest, 0, &wait, err);
+    while (r == -ECANCELED && (r = cancelled(run, signal_number, err)) == 0);
+    return r;
+}
+
 static void run_finish(struct run *run)
 {
     guest_free(run->guest);
@@ -418,6 +452,8 @@ static void run_finish(struct run *run)
     close_fd(&run->console[0]);
     close_fd(&run->console[1]);
     close_fd(&run->layer_fd);
+    for (size_t i = 0; i < run->share_fd_count; i++)
+        close_fd(&run->share_fds[i]);
     close_fd(&run->initramfs_fd);
     kernel_finish(&run->kernel);
     image_finish(&run->image);
@@ -471,14 +507,19 @@ int job_run(const struct job_options *options, struct job_result *result, struct
     *result = (struct job_result){0};
 
     int r = run_all(&run, result, &facts, err);
+    uint64_t end = clock_ns();
+    bool ran = r == 0;
+    if (ran && writes_to_shares(options))
+        r = write_back(&run, &result->interrupted, err);
     say(&run, NULL);
     if (r < 0 && r != -EINTR) {
         /* A machine that died is the cause of whatever failed after it. */
         if (run.vm)
             machine_ended(&run, err);
+        if (ran)
+            err_wrap(err, "what the job wrote to its shares may not all be there");
         result->console = take_console(&run);
     }
-    uint64_t end = clock_ns();
     if (r == 0 && options->want_report) {
         const struct start_state state = {
             .kernel = run.kernel.digest,
@@ -487,6 +528,8 @@ int job_run(const struct job_options *options, struct job_result *result, struct
             .cpus = options->cpus ? options->cpus : default_cpus(),
             .memory_bytes = options->memory_bytes,
             .disk_bytes = options->disk_bytes,
+            .shares = options->shares,
+            .share_count = options->share_count,
         };
         facts.image = run.image.name;
         facts.engine = result->engine;

@@ -7,6 +7,7 @@
  *
  * Everything a job makes on the host is unnamed (memfds, unnamed files, socketpairs, anonymous memory)
  * or is a process that dies with the calling one, so that however the caller ends, nothing is left.
+ * What it writes to its shares is what it is there for, and stays.
  */
 
 #include <stdbool.h>
@@ -15,6 +16,7 @@
 #include "dayfly/error.h"
 #include "dayfly/vm.h"
 #include "job/guest.h"
+#include "job/share.h"
 #include "util/log.h"
 
 #define JOB_DEFAULT_MEMORY_BYTES (UINT64_C(1) << 30)
@@ -22,12 +24,14 @@
 
 /* What the person asked for. Strings are borrowed during the call. */
 struct job_options {
-    const char *image;       /* NAME[:TAG] or sha256:HEX */
-    const char *kernel;      /* NULL: the default one */
-    const char *const *argv; /* NULL-terminated; empty: the image's own command */
-    const char *const *env;  /* NAME=value, over the image's; NULL-terminated, NULL: none */
-    const char *workdir;     /* NULL: the image's */
-    const char *user;        /* NULL: the image's */
+    const char *image;              /* NAME[:TAG] or sha256:HEX */
+    const char *kernel;             /* NULL: the default one */
+    const char *const *argv;        /* NULL-terminated; empty: the image's own command */
+    const char *const *env;         /* NAME=value, over the image's; NULL-terminated, NULL: none */
+    const char *workdir;            /* NULL: the image's */
+    const char *user;               /* NULL: the image's */
+    const struct job_share *shares; /* from job_shares_parse */
+    size_t share_count;
     enum dayfly_engine engine;
     unsigned cpus; /* 0: as many as the host has, at most 8 */
     uint64_t memory_bytes;
@@ -71,7 +75,8 @@ struct job_result {
 
 /*
  * Run it. 0: the command ran, or was refused by the guest: result->guest says how it ended. -EINTR: a
- * signal ended it before (result->interrupted). Another -errno: Dayfly failed, err says why.
+ * signal ended it before, or while its shares were written back (result->interrupted). Another -errno:
+ * Dayfly failed, err says why.
  */
 int job_run(const struct job_options *options, struct job_result *result, struct dayfly_err *err);
 

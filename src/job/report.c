@@ -10,11 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config/config.h"
 #include "job/job.h"
 #include "job/overhead.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/text.h"
 
 int64_t report_overhead(pid_t helper)
 {
@@ -37,16 +39,35 @@ static json_t *exit_json(const struct guest_result *guest)
                      integer_or_null(signalled ? guest->signal : -1), "timed_out", guest->timed_out);
 }
 
+static json_t *shares_json(const struct start_state *state)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < state->share_count; i++) {
+        _cleanup_free_ char *source = strdup(state->shares[i].source);
+        if (source)
+            text_make_printable(source); /* JSON is UTF-8, a file's name need not be */
+        json_t *item =
+            source ? json_pack("{s:s, s:s, s:s}", "source", source, "path", state->shares[i].path,
+                               "mode", config_mode_words[state->shares[i].mode])
+                   : NULL;
+        if (json_array_append_new(list, item) < 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
 json_t *report_begin(const struct report_facts *facts, const struct start_state *state,
                      const struct guest_result *guest)
 {
     json_t *resources = json_pack("{s:I, s:I, s:o}", "cpu_ms", (json_int_t)(facts->stat.cpu_us / 1000),
                                   "guest_memory_peak_bytes", (json_int_t)facts->stat.memory_peak_bytes,
                                   "overhead_bytes", integer_or_null(facts->overhead_bytes));
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "dayfly", DAYFLY_VERSION, "engine",
-                     facts->engine, "why", facts->why, "image", facts->image, "kernel_release",
-                     facts->kernel_release, "start_state", start_state_json(state), "exit",
-                     exit_json(guest), "resources", resources);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "dayfly", DAYFLY_VERSION,
+                     "engine", facts->engine, "why", facts->why, "image", facts->image,
+                     "kernel_release", facts->kernel_release, "start_state", start_state_json(state),
+                     "shares", shares_json(state), "exit", exit_json(guest), "resources", resources);
 }
 
 static json_t *ms(uint64_t ns)

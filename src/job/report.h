@@ -9,6 +9,7 @@
  *   dayfly, engine, why, image, kernel_release
  *   start_state   {digest, kernel, image, agent, machine}
  *   timings_ms    {create, boot, ready, command, destroy, total}
+ *   shares        [{source, path, mode}]: what start_state does not cover the content of
  *   exit          {code, signal, timed_out}
  *   resources     {cpu_ms, guest_memory_peak_bytes, overhead_bytes}
  */

@@ -53,6 +53,28 @@ static void test_an_exit_and_the_figures(void **state)
     json_decref(r);
 }
 
+static void test_shares_are_named(void **state)
+{
+    (void)state;
+    char source[] = "/src/\xff";
+    const struct job_share share = {.source = source, .path = "/work", .mode = DAYFLY_SHARE_RO};
+    struct start_state with = start;
+    const struct report_facts facts = {
+        .image = "i", .engine = "kvm", .why = "w", .kernel_release = "6.12"};
+    const struct guest_result result = {.outcome = GUEST_EXITED};
+    with.shares = &share;
+    with.share_count = 1;
+    json_t *report = report_begin(&facts, &with, &result);
+    json_t *list = json_object_get(report, "shares");
+    char *text = json_dumps(list, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(text, "[{\"mode\":\"ro\",\"path\":\"/work\",\"source\":\"/src/?\"}]");
+    free(text);
+    json_decref(report);
+    report = report_begin(&facts, &start, &result);
+    assert_int_equal(json_array_size(json_object_get(report, "shares")), 0);
+    json_decref(report);
+}
+
 static void test_a_signal_has_no_code(void **state)
 {
     (void)state;
@@ -144,6 +166,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_exit_and_the_figures),
+        cmocka_unit_test(test_shares_are_named),
         cmocka_unit_test(test_a_signal_has_no_code),
         cmocka_unit_test(test_the_start_state_changes_with_every_part),
         cmocka_unit_test(test_writing_is_whole_or_not_at_all),

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/config.h"
 #include "image/initramfs.h"
 #include "util/cleanup.h"
 
@@ -16,6 +17,25 @@ static bool digest_json(const json_t *parts, char out[DIGEST_STR_BYTES])
         return false;
     digest_str(&digest, out);
     return true;
+}
+
+/* NULL when memory runs out. */
+static json_t *shares_json(const struct start_state *state)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < state->share_count; i++) {
+        const struct job_share *share = &state->shares[i];
+        json_t *item =
+            json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I}", "path", share->path, "mode",
+                      config_mode_words[share->mode], "cache", config_cache_words[share->cache], "ids",
+                      config_ids_words[share->ids], "writeback", share->writeback, "shown_uid",
+                      (json_int_t)share->shown_uid, "shown_gid", (json_int_t)share->shown_gid);
+        if (json_array_append_new(list, item) < 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
 }
 
 json_t *start_state_json(const struct start_state *state)
@@ -32,7 +52,10 @@ json_t *start_state_json(const struct start_state *state)
     json_t *parts = json_pack("{s:I, s:I, s:I, s:s}", "cpus", (json_int_t)state->cpus, "memory_bytes",
                               (json_int_t)state->memory_bytes, "disk_bytes",
                               (json_int_t)state->disk_bytes, "command_line", state->command_line);
-    bool ok = parts && digest_json(parts, machine);
+    /* A machine without shares is described as it was before there were any. */
+    bool ok =
+        parts && (!state->share_count || json_object_set_new(parts, "shares", shares_json(state)) == 0);
+    ok = ok && digest_json(parts, machine);
     json_decref(parts);
     if (!ok)
         return NULL;

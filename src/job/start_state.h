@@ -5,17 +5,23 @@
 /*
  * What a job starts from, as digests: the same digest starts the same. The whole is the SHA-256 of the
  * parts as one JSON object with sorted keys and no white space.
+ *
+ * Of a job's shares the description counts (where they are in the guest, and how), not where they come
+ * from and not what is in them.
  */
 
 #include <jansson.h>
 
 #include "image/digest.h"
+#include "job/share.h"
 
 struct start_state {
     const char *kernel; /* "sha256:...", of vmlinux and its modules */
     const char *image;  /* of the root file system's bytes */
     const char *command_line;
     uint64_t cpus, memory_bytes, disk_bytes;
+    const struct job_share *shares; /* sorted by path */
+    size_t share_count;
 };
 
 /* {"digest", "kernel", "image", "agent", "machine"}; NULL when memory runs out. */
