@@ -15,7 +15,7 @@
 
 #include "dayfly/error.h"
 #include "dayfly/vm.h"
-#include "job/guest.h"
+#include "job/guest_pump.h"
 #include "job/share.h"
 #include "util/log.h"
 

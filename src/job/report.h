@@ -17,7 +17,7 @@
 #include <jansson.h>
 #include <sys/types.h>
 
-#include "job/guest.h"
+#include "job/guest_pump.h"
 #include "job/start_state.h"
 
 struct job_timings;
