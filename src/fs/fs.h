@@ -80,13 +80,17 @@ void fs_reset(struct fs *fs);
 
 /*
  * A serving thread. fs_thread_enter makes the thread's working directory and umask its own
- * (unshare(CLONE_FS)), which cannot be undone: a thread that has entered serves, and ends. Directories
+ * (unshare(CLONE_FS)), drops its supplementary groups and all capabilities but those over files, which
+ * cannot be undone: a thread that has entered serves, and ends, also where entering failed. Directories
  * with an identity that the process's own user cannot take are refused by fs_new already.
- * fs_thread_leave closes what enter opened; safe on a zeroed struct.
+ * fs_thread_leave is safe on a zeroed struct.
  */
 struct fs_thread {
     uid_t fsuid; /* what the thread runs as now; changed only where a request needs another */
     gid_t fsgid;
+    gid_t group;        /* the only supplementary one; UINT32_MAX: none */
+    uint64_t permitted; /* capabilities, by bit */
+    uint64_t effective;
     mode_t umask;
     bool privileged; /* may take other identities */
 };

@@ -14,7 +14,12 @@
  * (name_to_handle_at). An O_PATH descriptor is opened at the first use, kept in a bounded cache (least
  * recently used goes first), and opened anew when needed: by handle, or by name, in which case it is
  * the inode only if the identity still agrees; else -ESTALE, and the guest looks its name up again.
- * A file that is removed while the guest has it open keeps its descriptor (inode_keep).
+ * What is removed while the guest has it open keeps its descriptor (inode_unlinking).
+ *
+ * Identities belong to an export: a file that lies in two exports is two inodes. On overlayfs birth
+ * times are left out, since a file that is written for the first time is born again.
+ *
+ * What opens or looks does it as the calling thread: after fs_thread_act (thread.h) for ref's export.
  *
  * Threads: the table has a lock of its own, held only for look-ups in memory, never around a system
  * call that can wait for a disk. All functions may be called from any serving thread.
@@ -67,6 +72,9 @@ void inode_table_free(struct inode_table *table);
 /* Forget all but the roots. */
 void inode_table_reset(struct inode_table *table);
 
+/* One component: 0, -EINVAL (empty, ".", "..", a '/'), or -ENAMETOOLONG. */
+int inode_check_name(const char *name);
+
 /* The made-up root's directories; also the single one. */
 const struct export *inode_exports(const struct inode_table *table, unsigned *count);
 
@@ -76,10 +84,12 @@ int inode_get(struct inode_table *table, uint64_t nodeid, struct inode_ref *ref)
 /* Safe on a zeroed ref and safe to call twice. */
 void inode_put(struct inode_table *table, struct inode_ref *ref);
 
-/* Make ref->fd a descriptor, valid until inode_put. Returns 0, -ESTALE, or another -errno. */
+/* Make ref->fd a descriptor, valid until inode_put. Returns 0, -ESTALE, -ENFILE (too many in use), or
+ * another -errno; -EPERM for the made-up root, which has none. */
 int inode_open(struct inode_table *table, struct inode_ref *ref);
 
-/* Attributes by one system call where possible, without opening the inode. */
+/* Attributes by one system call where possible, without opening the inode. -EPERM for the made-up root.
+ */
 int inode_stat(struct inode_table *table, struct inode_ref *ref, struct statx *stx);
 
 /*
@@ -92,11 +102,16 @@ int inode_lookup(struct inode_table *table, struct inode_ref *dir, const char *n
                  struct inode_ref *ref, struct statx *stx);
 
 /* The directory that holds this one, for ".." (file systems exported again by the guest's NFS server).
- * The root's parent is the root. Not counted; count it with inode_count. */
+ * The root's parent is the root. Not counted; count it with inode_count. -ESTALE where that is a
+ * directory the guest does not know. */
 int inode_parent(struct inode_table *table, struct inode_ref *dir, struct inode_ref *ref);
 
+/* One look-up more for the guest. */
+void inode_count(struct inode_table *table, struct inode_ref *ref);
+
 /* As inode_lookup for an inode the guest was given in another way (create, link, tmpfile): `fd` is any
- * descriptor of it and stays the caller's; dir and name may be NULL (O_TMPFILE). */
+ * descriptor of it and stays the caller's. name is NULL for what has none (O_TMPFILE); dir then says
+ * where it was made. */
 int inode_adopt(struct inode_table *table, struct inode_ref *dir, const char *name, int fd,
                 struct inode_ref *ref, struct statx *stx);
 
@@ -104,20 +119,27 @@ int inode_adopt(struct inode_table *table, struct inode_ref *dir, const char *na
  */
 void inode_forget(struct inode_table *table, uint64_t nodeid, uint64_t lookups);
 
-/* The guest opened (closed) this inode: while it is open, inode_unlinked keeps it reachable. */
+/* The guest opened (closed) this inode: while it is open, inode_unlinking keeps it reachable. */
 void inode_opened(struct inode_table *table, struct inode_ref *ref);
 void inode_closed(struct inode_table *table, uint64_t nodeid);
 
-/* `name` in `dir` is about to go (unlink, rename over it): what is open behind it keeps a descriptor
- * from here on. Call before the system call. Costs nothing when nothing of it is open. */
+/* `name` in `dir` is about to go (unlink, rmdir, rename over it): what is open behind it, and a
+ * directory in any case (it may be a working directory), keeps a descriptor from here on, until it is
+ * forgotten or seen elsewhere. Call before the system call. Costs no system call for a file that is not
+ * open. */
 void inode_unlinking(struct inode_table *table, struct inode_ref *dir, const char *name);
 
-/* A rename succeeded: whatever the guest knows under the old name is under the new one. */
+/* That system call failed with `error` (-errno): take it back. */
+void inode_unlink_failed(struct inode_table *table, struct inode_ref *dir, const char *name, int error);
+
+/* A rename succeeded: whatever the guest knows under the old name is under the new one. Both
+ * directories are of one export: the caller refuses others with EXDEV, as each export has rights of its
+ * own. */
 void inode_renamed(struct inode_table *table, struct inode_ref *from, const char *from_name,
                    struct inode_ref *to, const char *to_name, bool exchanged);
 
-/* True where `ref` lies on another mount or device than the directory it was found in: announced to the
- * guest as a submount. */
+/* True for a directory on another mount or device than the one it was found in: announced to the guest
+ * as a submount. */
 bool inode_is_submount(struct inode_table *table, const struct inode_ref *dir,
                        const struct inode_ref *ref);
 

@@ -7,9 +7,9 @@
  * working directory per task (credentials(7), unshare(2) CLONE_FS); the raw system calls change them
  * for this thread alone.
  *
- * The working directory of a serving thread is /proc/self/fd: "17" names what descriptor 17 is open
- * on, for the calls that take a path and no O_PATH descriptor (open, getxattr, chmod, utimensat).
- * FS_FD_PATH makes such a name.
+ * The working directory of a serving thread is its /proc/thread-self/fd: "17" names what descriptor 17
+ * is open on, for the calls that take a path and no O_PATH descriptor (open, getxattr, chmod,
+ * utimensat). fs_fd_path makes such a name.
  */
 
 #include "fs/fs.h"
@@ -34,8 +34,19 @@ int fs_thread_act(struct fs_thread *thread, const struct export *export, uint32_
  * serves. */
 int fs_thread_act_any(struct fs_thread *thread, const struct export *export);
 
-/* One supplementary group for the next creation (FUSE_CREATE_SUPP_GROUP); UINT32_MAX: none. */
+/*
+ * Whether set-user-id and set-group-id bits stay when what follows writes to a file, truncates it or
+ * sets its mode (CAP_FSETID). Who may keep them is the guest's kernel's decision; it asks for them to
+ * be dropped (FUSE_WRITE_KILL_SUIDGID and its like). They stay until fs_thread_act or another call of
+ * this. Squash: they are not kept, whatever is asked.
+ */
+int fs_thread_keep_setid(struct fs_thread *thread, const struct export *export, bool keep);
+
+/* One supplementary group until the next fs_thread_act (FUSE_CREATE_SUPP_GROUP); UINT32_MAX: none. */
 int fs_thread_supplementary(struct fs_thread *thread, const struct export *export, uint32_t guest_gid);
+
+/* Whether this process can serve an export with this map. Returns 0 or -EPERM. */
+int fs_thread_check_idmap(const struct fs_idmap *map, struct dayfly_err *err);
 
 void fs_thread_umask(struct fs_thread *thread, mode_t umask_bits);
 
