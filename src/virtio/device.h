@@ -70,7 +70,7 @@ struct virtio_ops {
     /*
      * Forget the driver. On return no request is in flight and nothing touches guest memory: the op
      * waits for, or cancels, what its back end still does. Called also on a device that was never
-     * activated.
+     * activated. May let go of the lock while it waits, as may drain.
      */
     void (*reset)(struct virtio_device *dev);
 
