@@ -8,69 +8,72 @@
 
 #include "image/debian.h"
 #include "image/image.h"
-#include "table.h"
+#include "listing.h"
 #include "util/err.h"
 #include "util/log.h"
 
 /* Progress and warnings, for people. */
 static const struct log progress = {.write = log_to_stderr, .level = LOG_INFO};
 
-/* ---- ls ---- */
+/* ---- ls, rm ---- */
 
-struct ls_options {
-    bool json;
-};
-
-static const struct option_row ls_rows[] = {
-    {"json", 0, NULL, "print a JSON array", OPTION_FLAG(struct ls_options, json)},
-    {0},
-};
-
-static void print_images(const json_t *images)
+static void fill_table(struct table *table, const json_t *images)
 {
     json_t *image;
     size_t i;
-    struct table table = {0};
-    table_row(&table, "NAME", "DIGEST", "CREATED", "ROOT", NULL);
+    table_row(table, "NAME", "DIGEST", "CREATED", "ROOT", NULL);
     json_array_foreach (images, i, image) {
-        char size[TABLE_SIZE_BYTES], digest[13] = "";
+        char size[TABLE_SIZE_BYTES], digest[TABLE_DIGEST_BYTES];
         const char *created = json_string_value(json_object_get(image, "created"));
-        const char *full = json_string_value(json_object_get(image, "digest"));
-        snprintf(digest, sizeof(digest), "%.12s", full + strlen("sha256:"));
-        table_row(&table, json_string_value(json_object_get(image, "name")), digest,
+        table_row(table, json_string_value(json_object_get(image, "name")),
+                  table_digest(json_object_get(image, "digest"), digest),
                   json_is_true(json_object_get(image, "damaged")) ? "(damaged)"
                   : created                                       ? created
                                                                   : "-",
                   table_size(json_object_get(image, "root_bytes"), size), NULL);
     }
-    table_print(&table, stdout);
 }
+
+static int remove_image(struct store *store, const char *name, struct dayfly_err *err)
+{
+    struct oci_ref ref;
+    int rc = oci_ref_parse(name, &ref, err);
+    return rc ? rc : store_remove(store, &ref, err);
+}
+
+static const struct listing images = {
+    .list = image_list,
+    .fill = fill_table,
+    .remove = remove_image,
+};
 
 static int ls_run(const struct call *call)
 {
-    const struct ls_options *options = call->options;
-    struct store store;
-    struct dayfly_err err = {0};
-    if (store_open(&store, NULL, STORE_READ, &err))
-        return command_fail(call, &err);
-    json_t *images = image_list(&store, &err);
-    store_close(&store);
-    if (!images)
-        return command_fail(call, &err);
-    if (options->json)
-        table_json(images, stdout);
-    else
-        print_images(images);
-    json_decref(images);
-    return 0;
+    return listing_print(call, &images);
 }
 
 static const struct command ls_command = {
     .name = "ls",
     .summary = "list the images",
-    .rows = ls_rows,
-    .options_size = sizeof(struct ls_options),
+    .rows = listing_rows,
+    .options_size = sizeof(struct listing_options),
     .run = ls_run,
+};
+
+static int rm_run(const struct call *call)
+{
+    return listing_remove(call, &images);
+}
+
+static const struct command rm_command = {
+    .name = "rm",
+    .summary = "remove images",
+    .description = "Removes names, and with the last name of an image its content. An image that a "
+                   "running sandbox uses is not removed.",
+    .operands = "IMAGE...",
+    .min_operands = 1,
+    .max_operands = OPERANDS_ANY,
+    .run = rm_run,
 };
 
 /* ---- build ---- */
@@ -178,7 +181,7 @@ static const struct command import_command = {
     .run = import_run,
 };
 
-/* ---- inspect, rm ---- */
+/* ---- inspect ---- */
 
 static int inspect_run(const struct call *call)
 {
@@ -202,33 +205,6 @@ static const struct command inspect_command = {
     .min_operands = 1,
     .max_operands = 1,
     .run = inspect_run,
-};
-
-static int rm_run(const struct call *call)
-{
-    struct store store;
-    struct dayfly_err err = {0};
-    int status = 0;
-    if (store_open(&store, NULL, STORE_WRITE, &err))
-        return command_fail(call, &err);
-    for (unsigned i = 0; i < call->operand_count; i++) {
-        struct oci_ref ref;
-        if (oci_ref_parse(call->operands[i], &ref, &err) || store_remove(&store, &ref, &err))
-            status = command_fail(call, &err);
-    }
-    store_close(&store);
-    return status;
-}
-
-static const struct command rm_command = {
-    .name = "rm",
-    .summary = "remove images",
-    .description = "Removes names, and with the last name of an image its content. An image that a "
-                   "running sandbox uses is not removed.",
-    .operands = "IMAGE...",
-    .min_operands = 1,
-    .max_operands = OPERANDS_ANY,
-    .run = rm_run,
 };
 
 static const struct command *const children[] = {&ls_command,      &build_command, &import_command,

@@ -2,70 +2,62 @@
 /* dayfly kernel ls|import|rm */
 #include "command.h"
 
-#include <string.h>
-
 #include "image/kernel.h"
-#include "table.h"
+#include "listing.h"
 #include "util/log.h"
 
 static const struct log progress = {.write = log_to_stderr, .level = LOG_INFO};
 
-/* ---- ls ---- */
+/* ---- ls, rm ---- */
 
-struct ls_options {
-    bool json;
-};
-
-static const struct option_row ls_rows[] = {
-    {"json", 0, NULL, "print a JSON array", OPTION_FLAG(struct ls_options, json)},
-    {0},
-};
-
-static void print_kernels(const json_t *kernels)
+static void fill_table(struct table *table, const json_t *kernels)
 {
     json_t *kernel;
     size_t i;
-    struct table table = {0};
-    table_row(&table, "NAME", "RELEASE", "DIGEST", "VMLINUX", "DEFAULT", NULL);
+    table_row(table, "NAME", "RELEASE", "DIGEST", "VMLINUX", "DEFAULT", NULL);
     json_array_foreach (kernels, i, kernel) {
-        char size[TABLE_SIZE_BYTES], digest[13] = "-";
-        const char *full = json_string_value(json_object_get(kernel, "digest"));
+        char size[TABLE_SIZE_BYTES], digest[TABLE_DIGEST_BYTES];
         const char *release = json_string_value(json_object_get(kernel, "release"));
-        if (full && strlen(full) > strlen("sha256:"))
-            snprintf(digest, sizeof(digest), "%.12s", full + strlen("sha256:"));
-        table_row(&table, json_string_value(json_object_get(kernel, "name")),
-                  release ? release : "(damaged)", digest,
+        table_row(table, json_string_value(json_object_get(kernel, "name")),
+                  release ? release : "(damaged)",
+                  table_digest(json_object_get(kernel, "digest"), digest),
                   table_size(json_object_get(json_object_get(kernel, "vmlinux"), "size"), size),
                   json_is_true(json_object_get(kernel, "default")) ? "yes" : "", NULL);
     }
-    table_print(&table, stdout);
 }
+
+static const struct listing kernels = {
+    .list = kernel_list,
+    .fill = fill_table,
+    .remove = kernel_remove,
+};
 
 static int ls_run(const struct call *call)
 {
-    const struct ls_options *options = call->options;
-    struct store store;
-    struct dayfly_err err = {0};
-    if (store_open(&store, NULL, STORE_READ, &err))
-        return command_fail(call, &err);
-    json_t *kernels = kernel_list(&store, &err);
-    store_close(&store);
-    if (!kernels)
-        return command_fail(call, &err);
-    if (options->json)
-        table_json(kernels, stdout);
-    else
-        print_kernels(kernels);
-    json_decref(kernels);
-    return 0;
+    return listing_print(call, &kernels);
 }
 
 static const struct command ls_command = {
     .name = "ls",
     .summary = "list the kernels",
-    .rows = ls_rows,
-    .options_size = sizeof(struct ls_options),
+    .rows = listing_rows,
+    .options_size = sizeof(struct listing_options),
     .run = ls_run,
+};
+
+static int rm_run(const struct call *call)
+{
+    return listing_remove(call, &kernels);
+}
+
+static const struct command rm_command = {
+    .name = "rm",
+    .summary = "remove kernels",
+    .description = "A sandbox that runs on a kernel is not disturbed: it has what it needs open.",
+    .operands = "KERNEL...",
+    .min_operands = 1,
+    .max_operands = OPERANDS_ANY,
+    .run = rm_run,
 };
 
 /* ---- import ---- */
@@ -120,33 +112,6 @@ static const struct command import_command = {
     .options_size = sizeof(struct import_options),
     .examples = import_examples,
     .run = import_run,
-};
-
-/* ---- rm ---- */
-
-static int rm_run(const struct call *call)
-{
-    struct store store;
-    struct dayfly_err err = {0};
-    int status = 0;
-    if (store_open(&store, NULL, STORE_WRITE, &err))
-        return command_fail(call, &err);
-    for (unsigned i = 0; i < call->operand_count; i++) {
-        if (kernel_remove(&store, call->operands[i], &err))
-            status = command_fail(call, &err);
-    }
-    store_close(&store);
-    return status;
-}
-
-static const struct command rm_command = {
-    .name = "rm",
-    .summary = "remove kernels",
-    .description = "A sandbox that runs on a kernel is not disturbed: it has what it needs open.",
-    .operands = "KERNEL...",
-    .min_operands = 1,
-    .max_operands = OPERANDS_ANY,
-    .run = rm_run,
 };
 
 static const struct command *const children[] = {&ls_command, &import_command, &rm_command, NULL};

@@ -2,6 +2,7 @@
 #include "table.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,6 +52,15 @@ const char *table_size(const json_t *bytes, char out[TABLE_SIZE_BYTES])
         snprintf(out, TABLE_SIZE_BYTES, "%.1f MiB", (double)json_integer_value(bytes) / (1 << 20));
     else
         strcpy(out, "-");
+    return out;
+}
+
+const char *table_digest(const json_t *digest, char out[TABLE_DIGEST_BYTES])
+{
+    static const char SHA256[] = "sha256:";
+    const char *text = json_string_value(digest);
+    bool is = text && !strncmp(text, SHA256, strlen(SHA256)) && text[strlen(SHA256)];
+    snprintf(out, TABLE_DIGEST_BYTES, "%.12s", is ? text + strlen(SHA256) : "-");
     return out;
 }
 

@@ -8,8 +8,9 @@
 
 #include <jansson.h>
 
-#define TABLE_COLUMNS    8
-#define TABLE_SIZE_BYTES 24
+#define TABLE_COLUMNS      8
+#define TABLE_SIZE_BYTES   24
+#define TABLE_DIGEST_BYTES 13
 
 /* Zero-initialised is an empty one. */
 struct table {
@@ -26,6 +27,9 @@ void table_print(struct table *table, FILE *out);
 
 /* "12.3 MiB" for a JSON integer of bytes, "-" for anything else. */
 const char *table_size(const json_t *bytes, char out[TABLE_SIZE_BYTES]);
+
+/* The first 12 digits of a JSON string "sha256:HEX", "-" for anything else. */
+const char *table_digest(const json_t *digest, char out[TABLE_DIGEST_BYTES]);
 
 /* Print a document, indented, with a newline behind it. */
 void table_json(const json_t *json, FILE *out);
