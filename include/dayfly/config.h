@@ -124,6 +124,8 @@ struct dayfly_share_directory {
     const char *name; /* its name below the share's root; NULL: it is the root, and alone */
     int fd;           /* instead of the path; -1: none */
     enum dayfly_share_mode mode;
+    const char *changes; /* cow: a directory that keeps the difference, made if it is missing; NULL: in
+                            memory, and gone with the machine */
     enum dayfly_share_ids ids;
     uint32_t shown_uid, shown_gid;              /* squash */
     const struct dayfly_id_extent *uids, *gids; /* map */

@@ -150,6 +150,7 @@ static int copy_directory(struct config_directory *out, const struct dayfly_shar
     out->shown_uid = given.shown_uid;
     out->shown_gid = given.shown_gid;
     if (copy_text(&out->path, given.path) || copy_text(&out->name, given.name) ||
+        copy_text(&out->changes, given.changes) ||
         copy_extents(&out->uids, &out->uid_count, given.uids, given.uid_count) ||
         copy_extents(&out->gids, &out->gid_count, given.gids, given.gid_count))
         return -ENOMEM;

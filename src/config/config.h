@@ -63,6 +63,7 @@ struct config_directory {
     int fd;     /* where the path is NULL; borrowed */
     char *name; /* NULL in `only` of a share */
     enum dayfly_share_mode mode;
+    char *changes; /* DAYFLY_SHARE_COW; may be NULL */
     enum dayfly_share_ids ids;
     uint32_t shown_uid, shown_gid;        /* DAYFLY_SHARE_SQUASH */
     struct dayfly_id_extent *uids, *gids; /* DAYFLY_SHARE_MAP */

@@ -82,9 +82,11 @@ static const struct schema_row extent_rows[] = {
 
 /* The keys of one directory: of a share's only one (`in` is `only.`), and of each of several. */
 /* clang-format off */
-#define DIRECTORY_ROWS(type, in, about_mode, about_ids, about_shown, about_map, map_at)                \
+#define DIRECTORY_ROWS(type, in, about_mode, about_changes, about_ids, about_shown, about_map, map_at) \
     {"mode", CHOICE(type, in mode, config_mode_words), .example = "ro", .fallback = "rw",              \
      .help = about_mode},                                                                              \
+    {"changes", PATH(type, in changes), .example = "changes", .fallback = "in memory",                 \
+     .help = about_changes},                                                                           \
     {"ids", CHOICE(type, in ids, config_ids_words), .example = "identity", .fallback = "squash",       \
      .help = about_ids},                                                                               \
     {"shown_uid", NUMBER(type, in shown_uid), .max = UINT32_MAX - 1, .example = "1000",                \
@@ -106,8 +108,8 @@ static const struct schema_row directory_rows[] = {
     {"path", PATH(struct config_directory, path), .required = true, .example = "src",
      .beside = AT(struct config_directory, fd, int), .help = "The directory."},
     DIRECTORY_ROWS(struct config_directory, , "As the share's `mode`, for this directory.",
-                   "As the share's `ids`.", "As the share's `shown_uid`.", "As the share's `uids`.",
-                   "shares[].uids"),
+                   "As the share's `changes`.", "As the share's `ids`.", "As the share's `shown_uid`.",
+                   "As the share's `uids`.", "shares[].uids"),
     {0},
 };
 
@@ -124,6 +126,10 @@ static const struct schema_row share_rows[] = {
         struct config_share, only.,
         "What the guest may do with it: `rw` read and write; `ro` read, which holds on the host's "
         "side whatever the guest does; `cow` also write, with the host's directory staying as it is.",
+        "With `mode: cow`, an empty directory (made if it is missing) that keeps the difference, or "
+        "one "
+        "that has kept it before; `dayfly changes` lists, promotes and drops it. Otherwise the "
+        "difference is gone with the machine.",
         "Whose files the guest's users make on the host. `squash`: all of them act as one user of the "
         "host, who is the directory's owner when Dayfly runs as root, and otherwise the user who runs "
         "it; files of others are shown as nobody's (65534). `identity`: the guest's ids are the "

@@ -451,8 +451,7 @@ static void check_disk(struct validator *v, size_t index)
     use(v, where, &st, !disk->read_only);
 }
 
-/* Whether a file could be made at `path`: its folder is there and writable. */
-static void check_can_make(struct validator *v, const char *where, const char *path)
+void validate_can_make(struct validator *v, const char *where, const char *path)
 {
     const char *name;
     _cleanup_free_ char *folder = folder_of(path, &name);
@@ -474,7 +473,7 @@ static void check_output(struct validator *v, const char *where, const struct co
         return;
     if (stream->path && stat(stream->path, &st) < 0) {
         if (errno == ENOENT)
-            check_can_make(v, where, stream->path);
+            validate_can_make(v, where, stream->path);
         else
             validate_cannot_use(v, where, stream->path, "file", errno, "write");
     } else if (stream->path) {
@@ -557,7 +556,7 @@ static void check_vsock(struct validator *v)
         return;
     if (lstat(path, &st) < 0) {
         if (errno == ENOENT)
-            check_can_make(v, "vsock.socket", path);
+            validate_can_make(v, "vsock.socket", path);
         else
             validate_cannot_use(v, "vsock.socket", path, "file", errno, "reach");
     } else if (!S_ISSOCK(st.st_mode)) {

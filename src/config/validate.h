@@ -20,6 +20,9 @@ void validate_fault(struct validator *v, const char *where, const char *hint, co
 void validate_cannot_use(struct validator *v, const char *where, const char *path, const char *what,
                          int error, const char *verb);
 
+/* Whether a file could be made at `path`: its folder is there and writable. */
+void validate_can_make(struct validator *v, const char *where, const char *path);
+
 /* Shares: what the schema does not know of them (validate_share.c). */
 void validate_shares(struct validator *v, const struct dayfly_config *config);
 

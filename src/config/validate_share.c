@@ -50,6 +50,25 @@ static void check_source(struct validator *v, const char *where, const struct co
     }
 }
 
+/* Where the difference is kept: an empty path has been told of by the schema. */
+static void check_changes(struct validator *v, const char *where, const struct config_directory *dir)
+{
+    struct stat st;
+    if (!dir->changes || !*dir->changes)
+        return;
+    if (dir->mode != DAYFLY_SHARE_COW)
+        validate_fault(v, where, "write `mode: cow`, or leave it out",
+                       "it counts with `mode: cow` only");
+    else if (stat(dir->changes, &st) < 0 && errno == ENOENT)
+        validate_can_make(v, where, dir->changes);
+    else if (stat(dir->changes, &st) < 0)
+        validate_cannot_use(v, where, dir->changes, "folder", errno, "write");
+    else if (!S_ISDIR(st.st_mode))
+        validate_fault(v, where, NULL, "%s is a file", dir->changes);
+    else if (faccessat(AT_FDCWD, dir->changes, W_OK | X_OK, AT_EACCESS) < 0)
+        validate_cannot_use(v, where, dir->changes, "folder", errno, "write");
+}
+
 /* [a, a + a_count) and [b, b + b_count) have an id in common. */
 static bool overlap(uint32_t a, uint32_t a_count, uint32_t b, uint32_t b_count)
 {
@@ -110,13 +129,15 @@ static void check_directory(struct validator *v, const char *around, const struc
     join(where, around, "path");
     if (dir->path ? *dir->path != '\0' : dir->fd >= 0)
         check_source(v, where, dir);
+    join(where, around, "changes");
+    check_changes(v, where, dir);
     check_ids(v, around, dir);
 }
 
 /* What stands beside `path` means nothing beside `directories`. */
 static bool is_used(const struct config_directory *only)
 {
-    return only->path || only->fd >= 0 || only->mode || only->ids || only->shown_uid ||
+    return only->path || only->fd >= 0 || only->mode || only->changes || only->ids || only->shown_uid ||
            only->shown_gid || only->uid_count || only->gid_count;
 }
 

@@ -242,6 +242,14 @@ static const struct {
      "one of the two out\n"},
     {GOOD "shares: [{tag: s, path: dir, uids: [{host: 5}]}]\n",
      "2:30 shares[0].uids: it counts with `ids: map` only | write `ids: map`, or leave it out\n"},
+    {GOOD "shares: [{tag: s, path: dir, mode: cow, changes: new}, {tag: t, path: dir, mode: cow, "
+          "changes: dir}]\n",
+     ""},
+    {GOOD "shares:\n  - {tag: a, path: dir, changes: new}\n  - {tag: b, path: dir, mode: cow, changes: "
+          "no/new}\n  - {tag: c, path: dir, mode: cow, changes: empty}\n",
+     "3:34 shares[0].changes: it counts with `mode: cow` only | write `mode: cow`, or leave it out\n"
+     "4:45 shares[1].changes: there is no folder @/no | mkdir -p @/no\n"
+     "5:45 shares[2].changes: @/empty is a file | -\n"},
     /* nothing is called missing in a file that was not read to its end */
     {"cpus: 0\nlinux: [\n",
      "2:8 linux: expected a mapping, found a list | write `kernel: vmlinuz` below `linux:`\n"

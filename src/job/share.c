@@ -53,6 +53,10 @@ static int parse_option(struct job_share *share, const char *option, struct dayf
         share->mode = (enum dayfly_share_mode)i;
     } else if (strcmp(option, "writeback") == 0) {
         share->writeback = true;
+    } else if ((value = value_of(option, "changes"))) {
+        free(share->changes);
+        if (!(share->changes = strdup(value)))
+            return err_set(err, ENOMEM, "out of memory");
     } else if ((value = value_of(option, "cache"))) {
         if ((i = index_of(config_cache_words, value)) < 0)
             return err_set(err, EINVAL, "cache is auto, none or always, and not \"%.40s\"", value);
@@ -66,10 +70,11 @@ static int parse_option(struct job_share *share, const char *option, struct dayf
     } else if ((value = value_of(option, "shown_gid"))) {
         return parse_id(value, &share->shown_gid, err);
     } else {
-        return err_set(err, EINVAL,
-                       "\"%.40s\" is no option; there are ro, rw, cow, cache=auto|none|always, "
-                       "writeback, ids=squash|identity, shown_uid=N and shown_gid=N",
-                       option);
+        return err_set(
+            err, EINVAL,
+            "\"%.40s\" is no option; there are ro, rw, cow, changes=DIR, "
+            "cache=auto|none|always, writeback, ids=squash|identity, shown_uid=N and shown_gid=N",
+            option);
     }
     return 0;
 }
@@ -81,6 +86,8 @@ static int check_options(const struct job_share *share, struct dayfly_err *err)
         return err_set(err, EINVAL,
                        "with cache=none there is nothing to gather writes in: leave out "
                        "writeback");
+    if (share->changes && (share->mode != DAYFLY_SHARE_COW || !*share->changes))
+        return err_set(err, EINVAL, "changes=DIR names where the difference of cow is kept");
     if (share->ids != DAYFLY_SHARE_SQUASH && (share->shown_uid || share->shown_gid))
         return err_set(err, EINVAL, "shown_uid and shown_gid count only with ids=squash");
     if (share->ids != DAYFLY_SHARE_SQUASH && geteuid() != 0)
@@ -206,8 +213,10 @@ int job_shares_parse(const char *const *words, size_t count, struct job_share **
 
 void job_shares_free(struct job_share *shares, size_t count)
 {
-    for (size_t i = 0; shares && i < count; i++)
+    for (size_t i = 0; shares && i < count; i++) {
         free(shares[i].source);
+        free(shares[i].changes);
+    }
     free(shares);
 }
 
@@ -252,6 +261,7 @@ int job_shares_describe(const struct job_share *shares, const int *fds, size_t c
         write_tag(tag, i);
         directory.fd = fds[i];
         directory.mode = shares[i].mode;
+        directory.changes = shares[i].changes;
         directory.ids = shares[i].ids;
         directory.shown_uid = shares[i].shown_uid;
         directory.shown_gid = shares[i].shown_gid;

@@ -18,6 +18,7 @@ struct job_share {
     char *source;                /* on the host */
     char path[PROTO_PATH_BYTES]; /* in the guest: absolute, without ".", ".." and doubled slashes */
     enum dayfly_share_mode mode;
+    char *changes; /* with COW: a directory that keeps the difference; NULL: in memory */
     enum dayfly_share_cache cache;
     enum dayfly_share_ids ids; /* not MAP */
     uint32_t shown_uid, shown_gid;
@@ -26,8 +27,8 @@ struct job_share {
 
 /*
  * Read SOURCE:PATH[:OPTION,...], one a word. The last colon before a "/" ends the source, which may
- * have colons of its own; PATH has none. Options: ro, rw, cow, cache=WORD, writeback, ids=WORD,
- * shown_uid=N, shown_gid=N; the last one counts.
+ * have colons of its own; PATH has none. Options: ro, rw, cow, changes=DIR, cache=WORD, writeback,
+ * ids=WORD, shown_uid=N, shown_gid=N; the last one counts.
  *
  * They come back sorted by their paths: so a share within another's place is mounted after it, and the
  * order in which they were given does not matter. -EINVAL also for a path that is another's, or that

@@ -70,6 +70,10 @@ static void test_options(void **state)
     assert_int_equal(share->ids, DAYFLY_SHARE_SQUASH);
     assert_int_equal(share->mode, DAYFLY_SHARE_RO);
     job_shares_free(share, 1);
+    share = parse("a:/b:changes=old,cow,changes=/x/y");
+    assert_string_equal(share->changes, "/x/y");
+    assert_int_equal(share->mode, DAYFLY_SHARE_COW);
+    job_shares_free(share, 1);
     if (geteuid() != 0)
         return;
     share = parse("a:/b:ids=identity,cache=none");
@@ -108,10 +112,14 @@ static void test_what_is_refused(void **state)
         {"a:/b\n", "the place in the guest has to be UTF-8, without control characters"},
         {"a:/b\xff", "the place in the guest has to be UTF-8, without control characters"},
         {word, "the place in the guest is longer than 255 bytes"},
-        {"a:/b:", "\"\" is no option; there are ro, rw, cow, cache=auto|none|always, writeback, "
-                  "ids=squash|identity, shown_uid=N and shown_gid=N"},
-        {"a:/b:r0", "\"r0\" is no option; there are ro, rw, cow, cache=auto|none|always, writeback, "
-                    "ids=squash|identity, shown_uid=N and shown_gid=N"},
+        {"a:/b:",
+         "\"\" is no option; there are ro, rw, cow, changes=DIR, cache=auto|none|always, writeback, "
+         "ids=squash|identity, shown_uid=N and shown_gid=N"},
+        {"a:/b:r0",
+         "\"r0\" is no option; there are ro, rw, cow, changes=DIR, cache=auto|none|always, writeback, "
+         "ids=squash|identity, shown_uid=N and shown_gid=N"},
+        {"a:/b:changes=c", "changes=DIR names where the difference of cow is kept"},
+        {"a:/b:cow,changes=", "changes=DIR names where the difference of cow is kept"},
         {"a:/b:cache=never", "cache is auto, none or always, and not \"never\""},
         {"a:/b:ids=map", "ids is squash or identity, and not \"map\""},
         {"a:/b:cache=none,writeback",
