@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Operations on open files. Data moves between the file and the guest's memory without a copy. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "fs/server.h"
+#include "util/arith.h"
+#include "util/cleanup.h"
+#include "util/iov.h"
+
+/* Bytes that one COPY_FILE_RANGE moves at most; the guest's program goes on with the rest. */
+#define COPY_MAX (64u << 20)
+
+int request_file(struct request *r, uint64_t fh, struct open_file **file)
+{
+    *file = open_get(&r->fs->files, fh);
+    if (*file && (*file)->nodeid == r->in.nodeid)
+        return 0;
+    open_put(*file);
+    *file = NULL;
+    return -EBADF;
+}
+
+/* An open file that is not a directory. */
+static int regular_file(struct request *r, uint64_t fh, struct open_file **file)
+{
+    int rc = request_file(r, fh, file);
+    if (rc == 0 && (*file)->dir) {
+        open_put(*file);
+        *file = NULL;
+        return -EISDIR;
+    }
+    return rc;
+}
+
+/* -- open and close ------------------------------------------------------------------------------ */
+
+/*
+ * O_DIRECT is the guest's own matter: it goes around the guest's page cache. On the host it would only
+ * add rules of alignment that the guest's kernel does not know of.
+ *
+ * With a write-back cache the guest's kernel reads the pages that it writes to in part, by any handle,
+ * and says itself where appended data goes.
+ */
+int host_open_flags(const struct request *r, uint32_t guest)
+{
+    uint32_t flags = guest & (O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_TRUNC);
+    if (r->fs->flags & FUSE_WRITEBACK_CACHE) {
+        flags &= ~(uint32_t)O_APPEND;
+        if ((flags & O_ACCMODE) == O_WRONLY)
+            flags = (flags & ~(uint32_t)O_ACCMODE) | O_RDWR;
+    }
+    return (int)flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+}
+
+static uint32_t reply_flags(const struct request *r, bool keep_cache)
+{
+    uint32_t flags = 0;
+    if (r->fs->no_locks && !(r->fs->flags & FUSE_WRITEBACK_CACHE))
+        flags |= FOPEN_NOFLUSH;
+    if (r->fs->cache == FS_CACHE_NONE)
+        return flags | FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+    return flags | (keep_cache ? FOPEN_KEEP_CACHE : 0);
+}
+
+int open_reply_fill(struct request *r, struct inode_ref *ref, int fd, uint32_t guest_flags,
+                    bool keep_cache, struct fuse_open_out *out)
+{
+    struct open_file *file = NULL;
+    int rc = open_add(&r->fs->files, fd, ref->nodeid, false, &file);
+    if (rc < 0)
+        return rc;
+    file->writable = (guest_flags & O_ACCMODE) != O_RDONLY;
+    inode_opened(r->fs->inodes, ref);
+    *out = (struct fuse_open_out){.fh = file->fh, .open_flags = reply_flags(r, keep_cache)};
+    open_put(file);
+    return 0;
+}
+
+static bool wants_write(uint32_t flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+static int open_node(struct request *r, int flags)
+{
+    char buf[FS_FD_PATH_BYTES];
+    const char *path = fs_fd_path(r->node.fd, buf);
+    /* Reading what may not be changed should not change its access time either. */
+    if (r->node.export->read_only) {
+        int fd = open(path, flags | O_NOATIME);
+        if (fd >= 0 || errno != EPERM)
+            return fd < 0 ? -errno : fd;
+    }
+    int fd = open(path, flags);
+    if (fd < 0 && errno == EACCES && (r->fs->flags & FUSE_WRITEBACK_CACHE) &&
+        (flags & O_ACCMODE) == O_RDWR) /* only the guest's cache wanted to read as well */
+        fd = open(path, (flags & ~O_ACCMODE) | O_WRONLY);
+    return fd < 0 ? -errno : fd;
+}
+
+static bool keeps_cache(struct request *r, int fd)
+{
+    struct stat st;
+    if (r->fs->cache == FS_CACHE_ALWAYS)
+        return true;
+    return fstat(fd, &st) == 0 && fresh_since_last(&r->fs->fresh, r->node.nodeid, &st);
+}
+
+int op_open(struct request *r)
+{
+    struct fuse_open_in in;
+    struct fuse_open_out out;
+    int rc = request_args(r, &in);
+    if (rc < 0)
+        return rc;
+    /* Only what is a regular file: a FIFO would wait, a device would act. An inode keeps its type. */
+    if (!S_ISREG(r->node.type))
+        return S_ISLNK(r->node.type) ? -ELOOP : S_ISDIR(r->node.type) ? -EISDIR : -ENXIO;
+    if (wants_write(in.flags) && r->node.export->read_only)
+        return -EROFS;
+    rc = open_table_check(&r->fs->files);
+    if (rc == 0)
+        rc = inode_open(r->fs->inodes, &r->node);
+    if (rc == 0 && (in.flags & O_TRUNC))
+        rc = fs_thread_keep_setid(r->thread, r->node.export, !(in.open_flags & FUSE_OPEN_KILL_SUIDGID));
+    if (rc < 0)
+        return rc;
+    int fd = open_node(r, host_open_flags(r, in.flags));
+    if (fd < 0)
+        return fd;
+    rc = open_reply_fill(r, &r->node, fd, in.flags, keeps_cache(r, fd), &out);
+    return rc < 0 ? rc : request_reply(r, &out, sizeof(out));
+}
+
+static void unlocked(struct fs *fs)
+{
+    atomic_fetch_add(&fs->unlocked, 1);
+}
+
+/* Also RELEASEDIR. */
+int op_release(struct request *r)
+{
+    struct fuse_release_in in;
+    struct open_file *file = NULL;
+    int rc = request_args(r, &in);
+    if (rc == 0)
+        rc = request_file(r, in.fh, &file);
+    if (rc < 0)
+        return rc;
+    bool locks = atomic_load(&file->has_locks);
+    bool mine = open_remove(&r->fs->files, file);
+    if (mine)
+        inode_closed(r->fs->inodes, file->nodeid);
+    if (locks)
+        lock_drop_handle(&r->fs->locks, file->fh);
+    open_put(file);
+    if (locks) /* only now is the descriptor closed, and a flock gone with it */
+        unlocked(r->fs);
+    return mine ? 0 : -EBADF;
+}
+
+/* Some process closed a descriptor of the file: its POSIX locks go, whichever it had set them by. */
+int op_flush(struct request *r)
+{
+    struct fuse_flush_in in;
+    struct open_file *file = NULL;
+    int rc = request_args(r, &in);
+    if (r->fs->no_locks) /* the guest's kernel then asks no more */
+        return -ENOSYS;
+    if (rc == 0)
+        rc = request_file(r, in.fh, &file);
+    if (rc < 0)
+        return rc;
+    if (lock_drop_owner(&r->fs->locks, file->nodeid, in.lock_owner))
+        unlocked(r->fs);
+    open_put(file);
+    return 0;
+}
+
+/* Also FSYNCDIR. */
+int op_fsync(struct request *r)
+{
+    struct fuse_fsync_in in;
+    struct open_file *file = NULL;
+    int rc = request_args(r, &in);
+    if (rc == 0)
+        rc = request_file(r, in.fh, &file);
+    if (rc < 0)
+        return rc;
+    if (file->fd >= 0) {
+        bool data_only = in.fsync_flags & FUSE_FSYNC_FDATASYNC;
+        rc = (data_only ? fdatasync(file->fd) : fsync(file->fd)) < 0 ? -errno : 0;
+    }
+    open_put(file);
+    return rc;
+}
+
+/* -- data ---------------------------------------------------------------------------------------- */
+
+typedef ssize_t transfer_call(int fd, const struct iovec *iov, int count, off_t offset);
+
+/* preadv or pwritev until all is through, the file ends, or an error comes after some bytes. Returns
+ * the bytes, or -errno when there are none. */
+static ssize_t transfer(transfer_call *call, int fd, struct iovec *iov, unsigned count, size_t bytes,
+                        uint64_t offset)
+{
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t n = call(fd, iov, (int)MIN(count, IOV_MAX), (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && done == 0)
+            return -errno;
+        if (n <= 0)
+            break;
+        done += (size_t)n;
+        count = iov_drop_front(&iov, count, (uint64_t)n);
+    }
+    return (ssize_t)done;
+}
+
+static bool legal_range(uint64_t offset, uint64_t bytes)
+{
+    return bytes <= FS_TRANSFER_MAX && range_within(offset, bytes, INT64_MAX);
+}
+
+int op_read(struct request *r)
+{
+    struct fuse_read_in in;
+    struct open_file *file = NULL;
+    struct iovec *iov;
+    size_t bytes;
+    int rc = request_args(r, &in);
+    if (rc < 0)
+        return rc;
+    if (!legal_range(in.offset, in.size))
+        return -EINVAL;
+    rc = regular_file(r, in.fh, &file);
+    if (rc < 0)
+        return rc;
+    unsigned count = request_data_out(r, in.size, &iov, &bytes);
+    ssize_t n = transfer(preadv, file->fd, iov, count, bytes, in.offset);
+    open_put(file);
+    if (n < 0)
+        return (int)n;
+    r->reply_bytes = (uint64_t)n;
+    return 0;
+}
+
+int op_write(struct request *r)
+{
+    struct fuse_write_in in;
+    struct open_file *file = NULL;
+    struct iovec *iov;
+    int rc = request_args(r, &in);
+    if (rc < 0)
+        return rc;
+    if (!legal_range(in.offset, in.size))
+        return in.size > FS_TRANSFER_MAX ? -EINVAL : -EFBIG;
+    int count = request_data_in(r, in.size, &iov);
+    if (count < 0)
+        return count;
+    rc = regular_file(r, in.fh, &file);
+    if (rc < 0)
+        return rc;
+    rc = fs_thread_keep_setid(r->thread, r->node.export, !(in.write_flags & FUSE_WRITE_KILL_SUIDGID));
+    ssize_t n = rc < 0 ? rc : transfer(pwritev, file->fd, iov, (unsigned)count, in.size, in.offset);
+    open_put(file);
+    if (n < 0)
+        return (int)n;
+    struct fuse_write_out out = {.size = (uint32_t)n};
+    return request_reply(r, &out, sizeof(out));
+}
+
+int op_fallocate(struct request *r)
+{
+    struct fuse_fallocate_in in;
+    struct open_file *file = NULL;
+    int rc = request_args(r, &in);
+    if (rc == 0 && (in.offset > INT64_MAX || in.length > INT64_MAX))
+        rc = -EFBIG;
+    if (rc == 0)
+        rc = regular_file(r, in.fh, &file);
+    if (rc < 0)
+        return rc;
+    rc = fs_thread_keep_setid(r->thread, r->node.export, false);
+    while (rc == 0 && fallocate(file->fd, (int)in.mode, (off_t)in.offset, (off_t)in.length) < 0) {
+        if (errno != EINTR)
+            rc = -errno;
+    }
+    open_put(file);
+    return rc;
+}
+
+/* The header names the source; the destination may be of another directory, with other rights. */
+int op_copy_file_range(struct request *r)
+{
+    struct fuse_copy_file_range_in in;
+    struct open_file *from = NULL, *to = NULL;
+    int rc = request_args(r, &in);
+    if (rc == 0 && in.flags != 0)
+        rc = -EINVAL;
+    if (rc == 0 && (in.off_in > INT64_MAX || in.off_out > INT64_MAX))
+        rc = -EINVAL;
+    if (rc == 0)
+        rc = regular_file(r, in.fh_in, &from);
+    if (rc == 0) {
+        to = open_get(&r->fs->files, in.fh_out);
+        if (!to || to->nodeid != in.nodeid_out || !to->writable || to->dir)
+            rc = -EBADF;
+    }
+    if (rc == 0)
+        rc = fs_thread_keep_setid(r->thread, r->node.export, false);
+    ssize_t n = -1;
+    if (rc == 0) {
+        off_t off_in = (off_t)in.off_in, off_out = (off_t)in.off_out;
+        do
+            n = copy_file_range(from->fd, &off_in, to->fd, &off_out, MIN(in.len, COPY_MAX), 0);
+        while (n < 0 && errno == EINTR);
+        rc = n < 0 ? -errno : 0;
+    }
+    open_put(from);
+    open_put(to);
+    if (rc < 0)
+        return rc;
+    struct fuse_write_out out = {.size = (uint32_t)n};
+    return request_reply(r, &out, sizeof(out));
+}
+
+/* Holes and data; other kinds of seeking are the guest's own affair. */
+int op_lseek(struct request *r)
+{
+    struct fuse_lseek_in in;
+    struct open_file *file = NULL;
+    int rc = request_args(r, &in);
+    if (rc == 0 && ((in.whence != SEEK_DATA && in.whence != SEEK_HOLE) || in.offset > INT64_MAX))
+        rc = -EINVAL;
+    if (rc == 0)
+        rc = regular_file(r, in.fh, &file);
+    if (rc < 0)
+        return rc;
+    off_t at = lseek(file->fd, (off_t)in.offset, (int)in.whence);
+    rc = at < 0 ? -errno : 0;
+    open_put(file);
+    if (rc < 0)
+        return rc;
+    struct fuse_lseek_out out = {.offset = (uint64_t)at};
+    return request_reply(r, &out, sizeof(out));
+}
+
+/* -- whole file systems -------------------------------------------------------------------------- */
+
+static int sync_directory(int path_fd)
+{
+    char buf[FS_FD_PATH_BYTES];
+    _cleanup_close_ int fd = open(fs_fd_path(path_fd, buf), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    return syncfs(fd) < 0 ? -errno : 0;
+}
+
+int op_syncfs(struct request *r)
+{
+    int rc = 0;
+    if (r->node.export) {
+        rc = inode_open(r->fs->inodes, &r->node);
+        return rc < 0 ? rc : sync_directory(r->node.fd);
+    }
+    unsigned count;
+    const struct export *exports = inode_exports(r->fs->inodes, &count);
+    for (unsigned i = 0; i < count; i++) {
+        int one = fs_thread_act_any(r->thread, &exports[i]);
+        if (one == 0)
+            one = sync_directory(exports[i].fd);
+        if (one < 0)
+            rc = one;
+    }
+    return rc;
+}
