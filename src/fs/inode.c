@@ -319,6 +319,7 @@ void inode_opened(struct inode_table *table, struct inode_ref *ref)
 {
     table_lock(table);
     ref->inode->opens++;
+    held_keep(table, ref->inode, KEPT_OPEN, false);
     table_unlock(table);
 }
 
@@ -326,8 +327,8 @@ void inode_closed(struct inode_table *table, uint64_t nodeid)
 {
     table_lock(table);
     struct inode *inode = table_by_id(table, nodeid);
-    if (inode && inode->opens > 0)
-        inode->opens--;
+    if (inode && inode->opens > 0 && --inode->opens == 0)
+        held_release(table, inode, KEPT_OPEN);
     table_unlock(table);
 }
 
@@ -336,15 +337,18 @@ void inode_unlinking(struct inode_table *table, struct inode_ref *dir, const cha
     struct inode_ref ref = {.fd = -1};
     table_lock(table);
     struct inode *inode = table_by_place(table, dir->inode, name);
-    /* A directory may be somebody's working directory, of which the guest's kernel does not tell. */
-    if (inode && !held_keep(table, inode) && (inode->opens > 0 || inode->type == S_IFDIR))
-        take(inode, &ref);
+    if (inode) {
+        /* A directory may be a working directory, of which the guest's kernel does not tell. */
+        bool used = inode->opens > 0 || inode->type == S_IFDIR;
+        if (!held_keep(table, inode, KEPT_GONE, used) && used)
+            take(inode, &ref);
+    }
     table_unlock(table);
     if (!ref.inode)
         return;
     if (inode_open(table, &ref) == 0) {
         table_lock(table);
-        held_keep(table, ref.inode);
+        held_keep(table, ref.inode, KEPT_GONE, true);
         table_unlock(table);
     }
     inode_put(table, &ref);
@@ -357,7 +361,7 @@ void inode_unlink_failed(struct inode_table *table, struct inode_ref *dir, const
     table_lock(table);
     struct inode *inode = table_by_place(table, dir->inode, name);
     if (inode)
-        held_release(table, inode);
+        held_release(table, inode, KEPT_GONE);
     table_unlock(table);
 }
 

@@ -119,7 +119,9 @@ int inode_adopt(struct inode_table *table, struct inode_ref *dir, const char *na
  */
 void inode_forget(struct inode_table *table, uint64_t nodeid, uint64_t lookups);
 
-/* The guest opened (closed) this inode: while it is open, inode_unlinking keeps it reachable. */
+/* The guest opened (closed) this inode. While it is open its descriptor is kept, if `ref` has one, so
+ * that fstat works whatever becomes of its name. With very many open, only inode_unlinking does that.
+ */
 void inode_opened(struct inode_table *table, struct inode_ref *ref);
 void inode_closed(struct inode_table *table, uint64_t nodeid);
 

@@ -2,8 +2,8 @@
 /*
  * The descriptors of inodes: a bounded cache, and how an inode without one is found again.
  *
- * A descriptor is pinned while an inode_ref uses it, and for longer where it is the only way to a file
- * whose name is gone (kept). Others are idle, and the least recently used is closed first. Pinned ones
+ * A descriptor is pinned while an inode_ref uses it, and for longer where it is, or may become, the
+ * only way to a file (kept). Others are idle, and the least recently used is closed first. Pinned ones
  * may pass fds_max, since a request under way must end; at fds_hard it fails with ENFILE.
  *
  * An inode is opened by its handle, else by name in its directory, which may have to be opened first in
@@ -118,30 +118,32 @@ void held_drop(struct inode_table *table, struct inode *inode)
         return;
     if (inode->kept)
         table->kept_count--;
-    inode->kept = false;
+    inode->kept = 0;
     inode->held = NULL;
     table->held_count--;
     list_remove(&held->node);
     list_append(&table->dead, &held->node);
 }
 
-bool held_keep(struct inode_table *table, struct inode *inode)
+bool held_keep(struct inode_table *table, struct inode *inode, unsigned reason, bool urgent)
 {
-    if (inode->kept || inode_is_root(inode))
+    unsigned room = urgent ? table->fds_max : table->fds_max / 2;
+    if (inode_is_root(inode))
         return true;
-    if (!inode->held || table->kept_count >= table->fds_max)
-        return false;
-    pin(inode->held);
-    inode->kept = true;
-    table->kept_count++;
+    if (!inode->kept) {
+        if (!inode->held || table->kept_count >= room)
+            return false;
+        pin(inode->held);
+        table->kept_count++;
+    }
+    inode->kept |= reason;
     return true;
 }
 
-void held_release(struct inode_table *table, struct inode *inode)
+void held_release(struct inode_table *table, struct inode *inode, unsigned reason)
 {
-    if (!inode->kept)
+    if (!inode->kept || (inode->kept &= ~reason))
         return;
-    inode->kept = false;
     table->kept_count--;
     held_unpin(table, inode);
 }
@@ -310,7 +312,7 @@ int held_adopt(struct inode_table *table, struct inode *inode, int fd)
     table_lock(table);
     rc = install(table, inode, held);
     if (rc == 0) {
-        rc = held_keep(table, inode) ? 0 : -ENFILE;
+        rc = held_keep(table, inode, KEPT_GONE, true) ? 0 : -ENFILE;
         held_unpin(table, inode);
     }
     table_unlock(table);

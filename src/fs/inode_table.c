@@ -292,13 +292,10 @@ void place_set(struct inode_table *table, struct inode *inode, struct inode *par
     if (stale)
         place_clear(table, stale);
     struct inode *displaced = table_by_place(table, parent, name);
-    if (displaced) {
-        if (displaced->opens > 0)
-            held_keep(table, displaced);
+    if (displaced)
         place_clear(table, displaced);
-    }
     place_clear(table, inode);
-    held_release(table, inode);
+    held_release(table, inode, KEPT_GONE);
     inode->parent = parent;
     inode->name = name;
     parent->refs++;

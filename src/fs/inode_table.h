@@ -28,6 +28,10 @@
 
 #define IDENTITY_MASK (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
 
+/* Why a descriptor is kept: it has one pin for them together. */
+#define KEPT_OPEN 1 /* the guest has the inode open: the host may rename over it, or remove it */
+#define KEPT_GONE 2 /* it has no name, or the guest is removing it */
+
 /* An O_PATH descriptor of an inode; see inode_open.c. */
 struct held {
     struct list node; /* in table->idle while nobody pins it, in table->dead before it is closed */
@@ -49,7 +53,7 @@ struct inode {
     uint32_t opens; /* by the guest */
     mode_t type;
     bool births;          /* birth times are part of identities on this file system */
-    bool kept;            /* has one of the pins of `held`: its place is about to go, or it has none */
+    uint8_t kept;         /* KEPT_*; never without `held` */
     uint8_t handle_bytes; /* 0: no handle */
     int handle_type;
     uint8_t handle[];
@@ -143,9 +147,10 @@ int held_adopt(struct inode_table *table, struct inode *inode, int fd);
 /* Locked: close it, whoever pinned it: idle, or the inode goes, or the guest did. */
 void held_drop(struct inode_table *table, struct inode *inode);
 
-/* Locked: keep what it has until held_release. False: it has nothing, or too many are kept. */
-bool held_keep(struct inode_table *table, struct inode *inode);
-void held_release(struct inode_table *table, struct inode *inode);
+/* Locked: keep what it has, for this reason, until held_release. False: it has nothing, or too many are
+ * kept; to what is not `urgent` only half of the room is open. */
+bool held_keep(struct inode_table *table, struct inode *inode, unsigned reason, bool urgent);
+void held_release(struct inode_table *table, struct inode *inode, unsigned reason);
 
 /* `name` in `dirfd`, O_PATH, not followed, no ".."; -errno. */
 int open_beneath(int dirfd, const char *name);
