@@ -2,9 +2,11 @@
 #include "fs/client.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,8 +45,13 @@ static void *serve(void *arg)
 {
     struct client *c = arg;
     struct fs_thread self;
-    struct dayfly_err err;
-    int rc = fs_thread_enter(c->fs, &self, &err);
+    struct dayfly_err err = {0};
+    unsigned applied;
+    int rc = fs_lock_up(c->fs, NULL, 0, &applied, &err);
+    if (rc == 0 || rc == -EALREADY)
+        rc = fs_thread_enter(c->fs, &self, &err);
+    if (rc < 0)
+        fprintf(stderr, "%s\n", err.msg);
     assert(rc == 0);
     pthread_mutex_lock(&c->lock);
     c->ready = true;

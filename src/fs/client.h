@@ -7,7 +7,8 @@
  * form. It shares no code with the server and is written from the protocol.
  *
  * A client has a serving thread of its own, since one that has entered a server (fs_thread_enter) is no
- * longer who it was. Several clients of one server serve at the same time.
+ * longer who it was. The first client's is locked up (fs_lock_up), as a device's threads are, and ends
+ * last. Several clients of one server serve at the same time.
  *
  * Requests and replies are cut into segments that are heap blocks of their own size, so that a
  * sanitizer sees one byte too many; what the server must not write is filled and compared. A reply of a

@@ -10,6 +10,7 @@
 
 #include "fs/server.h"
 #include "util/arith.h"
+#include "util/cleanup.h"
 #include "util/err.h"
 
 #define OPEN_DEFAULT_MAX (1u << 20)
@@ -46,6 +47,7 @@ int fs_new(struct fs **out, const struct fs_options *options, struct dayfly_err 
     fs->no_xattr = options->no_xattr;
     fs->no_locks = options->no_locks;
     fs->log = options->log;
+    fs->fds_fd = -1;
     rc = -pthread_rwlock_init(&fs->session, NULL);
     if (rc < 0) {
         free(fs);
@@ -77,6 +79,7 @@ void fs_free(struct fs *fs)
     open_table_finish(&fs->files);
     fresh_finish(&fs->fresh);
     inode_table_free(fs->inodes);
+    close_fd(&fs->fds_fd);
     pthread_rwlock_destroy(&fs->session);
     free(fs);
 }

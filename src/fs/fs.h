@@ -26,6 +26,7 @@
 
 #include "dayfly/error.h"
 #include "fs/idmap.h"
+#include "isolate/isolate.h"
 #include "util/log.h"
 
 struct fs;
@@ -97,6 +98,16 @@ struct fs_thread {
 
 int fs_thread_enter(struct fs *fs, struct fs_thread *thread, struct dayfly_err *err);
 void fs_thread_leave(struct fs_thread *thread);
+
+/*
+ * Lock the calling thread up (isolate/isolate.h) for serving this fs, and with it the threads that it
+ * makes from here on: an empty root, the user that all directories are squashed to, files only below
+ * the directories, the system calls of the server and those in `more`. Once, before any
+ * fs_thread_enter; the thread lives for as long as any thread serves. `applied` receives the stages
+ * that this host allowed. After an error the thread must end.
+ */
+int fs_lock_up(struct fs *fs, const struct isolate_calls *more, size_t more_count, unsigned *applied,
+               struct dayfly_err *err);
 
 /* One request. iov entries are the caller's and may be changed by fs_serve (cut at the front). */
 struct fs_request {

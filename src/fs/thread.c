@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/server.h"
 #include "util/arith.h"
 #include "util/err.h"
 
@@ -30,6 +31,8 @@
 #define CAPS_IDS (CAP(SETUID) | CAP(SETGID))
 #define CAPS_FILES                                                                                     \
     (CAP(CHOWN) | CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) | CAP(FOWNER) | CAP(MKNOD) | CAP(SETFCAP))
+
+const uint64_t fs_thread_capabilities = CAPS_IDS | CAPS_FILES | CAP(FSETID);
 
 /* -- system calls ------------------------------------------------------------------------------------
  */
@@ -212,14 +215,14 @@ int fs_thread_enter(struct fs *fs, struct fs_thread *thread, struct dayfly_err *
     thread->privileged = (permitted & CAPS_NEEDED) == CAPS_NEEDED;
     if (unshare(CLONE_FS) < 0)
         return err_errno(err, errno, "unshare(CLONE_FS)");
-    if (chdir("/proc/thread-self/fd") < 0)
+    if (fs->fds_fd >= 0 ? fchdir(fs->fds_fd) < 0 : chdir("/proc/thread-self/fd") < 0)
         return err_errno(err, errno, "/proc/thread-self/fd");
     umask(0);
     if (thread->privileged) {
         rc = set_group(NOBODY_ELSE);
         if (rc < 0)
             return err_errno(err, -rc, "setgroups");
-        thread->permitted = permitted & (CAPS_IDS | CAPS_FILES | CAP(FSETID));
+        thread->permitted = permitted & fs_thread_capabilities;
     }
     rc = set_caps(thread->permitted, 0);
     return rc < 0 ? err_errno(err, -rc, "capset") : 0;

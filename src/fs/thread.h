@@ -17,6 +17,9 @@
 
 #define FS_FD_PATH_BYTES 12
 
+/* What a thread that serves may ever use: to take guests' identities, and over files. */
+extern const uint64_t fs_thread_capabilities;
+
 /* "17" for 17; relative to a serving thread's working directory. */
 const char *fs_fd_path(int fd, char buf[static FS_FD_PATH_BYTES]);
 

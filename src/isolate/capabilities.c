@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stage 2: only the capabilities asked for, and none to be had again. */
+/* Stages 2 and 3: another user, then only the capabilities asked for, and none to be had again. The C
+ * library's functions would change every thread of the process. */
 #include <errno.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
@@ -8,7 +9,15 @@
 #include "isolate/isolate.h"
 #include "util/err.h"
 
-/* glibc has no wrappers, and libcap's act on the whole process. */
+int isolate_user(uid_t uid, gid_t gid, struct dayfly_err *err)
+{
+    if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
+        return err_errno(err, errno, "give up supplementary groups");
+    if (syscall(SYS_setresgid, gid, gid, gid) < 0 || syscall(SYS_setresuid, uid, uid, uid) < 0)
+        return err_errno(err, errno, "become user %u:%u", uid, gid);
+    return 1;
+}
+
 static int drop(uint64_t keep)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};

@@ -17,6 +17,8 @@ int isolate_thread(const struct isolate_options *options, unsigned *applied, str
         tables++;
     *applied = 0;
     int r = note(isolate_namespaces(options->new_user, err), ISOLATE_NAMESPACES, applied);
+    if (r == 0 && options->change_user)
+        r = note(isolate_user(options->uid, options->gid, err), ISOLATE_USER, applied);
     if (r == 0)
         r = note(isolate_capabilities(options->capabilities, err), ISOLATE_CAPABILITIES, applied);
     if (r == 0 && !options->no_landlock)

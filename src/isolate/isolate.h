@@ -15,9 +15,10 @@
  *
  * In stages, each of which needs what the one before has left:
  *   1. namespaces   mount (with an empty root), network, IPC, UTS; needs CAP_SYS_ADMIN, else skipped
- *   2. capabilities all but the ones asked for, and no new privileges
- *   3. landlock     files only below the directories given; skipped where the kernel has none
- *   4. seccomp      the listed system calls; every other one fails with EPERM
+ *   2. user         another user's ids, and no supplementary groups; where asked for
+ *   3. capabilities all but the ones asked for, and no new privileges
+ *   4. landlock     files only below the directories given; skipped where the kernel has none
+ *   5. seccomp      the listed system calls; every other one fails with EPERM
  *
  * All of it is for ever. Set-up is over before the first stage: afterwards nothing can be opened by
  * path but below the given directories.
@@ -27,6 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 
 #include "dayfly/error.h"
 
@@ -75,6 +77,9 @@ struct isolate_options {
     struct isolate_calls calls[ISOLATE_TABLES_MAX]; /* until the first empty one */
     const struct isolate_dir *dirs;
     size_t dir_count;
+    bool change_user; /* become uid and gid, who may be oneself */
+    uid_t uid;
+    gid_t gid;
     bool no_landlock;      /* files are opened by handle, which landlock would refuse */
     uint64_t capabilities; /* 1 << CAP_x: those that stay, where the thread has them */
     bool new_user; /* a process with one thread and no CAP_SYS_ADMIN: get it in a user namespace */
@@ -83,9 +88,10 @@ struct isolate_options {
 /* The stages that were applied. */
 enum isolate_stage {
     ISOLATE_NAMESPACES = 1,
-    ISOLATE_CAPABILITIES = 2,
-    ISOLATE_LANDLOCK = 4,
-    ISOLATE_SECCOMP = 8,
+    ISOLATE_USER = 2,
+    ISOLATE_CAPABILITIES = 4,
+    ISOLATE_LANDLOCK = 8,
+    ISOLATE_SECCOMP = 16,
 };
 
 /*
@@ -100,6 +106,7 @@ int isolate_thread(const struct isolate_options *options, unsigned *applied, str
 
 /* Each returns 1 (applied), 0 (cannot be had here) or -errno. */
 int isolate_namespaces(bool new_user, struct dayfly_err *err);
+int isolate_user(uid_t uid, gid_t gid, struct dayfly_err *err);
 int isolate_capabilities(uint64_t keep, struct dayfly_err *err);
 int isolate_landlock(const struct isolate_dir *dirs, size_t count, struct dayfly_err *err);
 int isolate_seccomp(const struct isolate_calls *tables, size_t count, struct dayfly_err *err);

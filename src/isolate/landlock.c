@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stage 3: landlock(7). Files below the given directories and nowhere else, whatever path or magic link
+/* Stage 4: landlock(7). Files below the given directories and nowhere else, whatever path or magic link
  * leads there; below a read-only one, only reading. */
 #include <errno.h>
 #include <linux/landlock.h>

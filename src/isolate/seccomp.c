@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stage 4: a list of system calls, by libseccomp. What is not listed fails with EPERM rather than with
+ * Stage 5: a list of system calls, by libseccomp. What is not listed fails with EPERM rather than with
  * a killed process: a call that a new C library makes once costs that call, not somebody's machine.
  */
 #include <errno.h>

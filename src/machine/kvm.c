@@ -245,3 +245,9 @@ const char *kvm_exit_name(uint32_t reason)
     const char *name = reason < ARRAY_SIZE(names) ? names[reason] : NULL;
     return name ? name : "another kind";
 }
+
+static const struct isolate_call interrupt_calls[] = {
+    ISOLATE_CALL_IF(ioctl, 1, UINT64_MAX, KVM_SIGNAL_MSI),
+};
+
+const struct isolate_calls kvm_interrupt_calls = ISOLATE_CALLS(interrupt_calls);

@@ -13,6 +13,7 @@
 #include <linux/kvm.h>
 
 #include "dayfly/error.h"
+#include "isolate/isolate.h"
 #include "machine/hypervisor.h"
 #include "machine/memory.h"
 
@@ -55,5 +56,8 @@ int kvm_vcpu_new(struct kvm_vm *vm, unsigned id, struct kvm_run **run, struct da
  * those without a name, "an internal error" and "another kind". */
 const char *kvm_internal_error_name(uint32_t suberror);
 const char *kvm_exit_name(uint32_t reason);
+
+/* The system calls with which a device interrupts a guest of KVM, for a thread that is locked up. */
+extern const struct isolate_calls kvm_interrupt_calls;
 
 #endif

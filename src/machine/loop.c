@@ -339,3 +339,11 @@ int loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
     pthread_mutex_unlock(&loop->lock);
     return 0;
 }
+
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL(epoll_wait),
+    ISOLATE_CALL(epoll_pwait),
+    ISOLATE_CALL(epoll_ctl),
+};
+
+const struct isolate_calls loop_calls = ISOLATE_CALLS(calls);

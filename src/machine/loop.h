@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
+#include "isolate/isolate.h"
 #include "util/list.h"
 
 struct loop;
@@ -70,5 +71,8 @@ int loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
 
 /* True in the loop's thread, and while the loop does not run in one. */
 bool loop_is_mine(const struct loop *loop);
+
+/* The system calls of a loop's thread, for one that is locked up. */
+extern const struct isolate_calls loop_calls;
 
 #endif

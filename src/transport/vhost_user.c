@@ -863,3 +863,13 @@ void vhost_user_free(struct vhost_user *vu)
     virtio_carry(vu->dev, NULL, NULL);
     free(vu);
 }
+
+/* Guest memory is a file that is mapped; everything else comes and goes through the socket. */
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL(recvmsg),
+    ISOLATE_CALL(sendmsg),
+    ISOLATE_CALL(sendto),
+    ISOLATE_CALL(fstatfs),
+};
+
+const struct isolate_calls vhost_user_calls = ISOLATE_CALLS(calls);

@@ -20,6 +20,7 @@
  */
 
 #include "dayfly/error.h"
+#include "isolate/isolate.h"
 #include "virtio/device.h"
 
 struct vhost_user;
@@ -40,5 +41,8 @@ int vhost_user_listen(struct vhost_user **out, struct virtio_device *dev, const 
 
 /* Hang up, reset the device, let go of it. NULL is legal. */
 void vhost_user_free(struct vhost_user *vu);
+
+/* The system calls of a device's thread that is carried so, for one that is locked up. */
+extern const struct isolate_calls vhost_user_calls;
 
 #endif
