@@ -3,9 +3,10 @@
 #define MACHINE_HYPERVISOR_H
 
 /*
- * What devices want from a hypervisor: interrupts into the guest, and doorbells out of it. Devices and
- * transports hold a `const struct hypervisor *` and know no KVM; kvm.c implements it, and tests have
- * one of a few lines that writes down what it was asked.
+ * What devices want from a hypervisor: interrupts into the guest, doorbells out of it, and memory of
+ * the host that comes and goes in the guest's address space. Devices and transports hold a `const
+ * struct hypervisor *` and know no KVM; kvm.c implements it, and tests have one of a few lines that
+ * writes down what it was asked.
  *
  * Any thread may call; none of the calls waits for the guest. They return 0 or -errno.
  */
@@ -26,6 +27,14 @@ struct hypervisor_ops {
      * access.
      */
     int (*doorbell)(void *opaque, uint64_t gpa, int fd, bool on);
+
+    /*
+     * Show the guest [hva, hva + bytes) of this process at `gpa`, in whole pages; `on` false takes the
+     * memory away that begins there. What is mapped at hva may change while it is shown. A guest that
+     * touches what this process could not touch itself ends its machine, unless somebody mends that
+     * (struct vcpus_options). NULL: it cannot be done.
+     */
+    int (*show_memory)(void *opaque, uint64_t gpa, void *hva, uint64_t bytes, bool on);
 };
 
 struct hypervisor {

@@ -89,10 +89,65 @@ static int doorbell(void *opaque, uint64_t gpa, int fd, bool on)
     return kvm_ioctl(vm->fd, KVM_IOEVENTFD, &arg);
 }
 
+/* -- memory slots ------------------------------------------------------------------------------------
+ */
+
+static int set_slot(const struct kvm_vm *vm, unsigned slot, uint64_t gpa, const void *hva,
+                    uint64_t bytes)
+{
+    struct kvm_userspace_memory_region region = {
+        .slot = slot,
+        .guest_phys_addr = gpa,
+        .memory_size = bytes,
+        .userspace_addr = (uintptr_t)hva,
+    };
+    return kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+/* With the lock held, as the next. KVM refuses what overlaps, or is no whole page. */
+static int use_slot(struct kvm_vm *vm, uint64_t gpa, const void *hva, uint64_t bytes)
+{
+    unsigned i = 0;
+    while (i < vm->slots_max && vm->slots[i].bytes > 0)
+        i++;
+    if (i == vm->slots_max)
+        return -ENOSPC;
+    int rc = bytes > 0 ? set_slot(vm, i, gpa, hva, bytes) : -EINVAL;
+    if (rc == 0)
+        vm->slots[i] = (struct kvm_slot){.gpa = gpa, .bytes = bytes};
+    return rc;
+}
+
+static int free_slot(struct kvm_vm *vm, uint64_t gpa)
+{
+    for (unsigned i = 0; i < vm->slots_max; i++) {
+        if (vm->slots[i].bytes == 0 || vm->slots[i].gpa != gpa)
+            continue;
+        int rc = set_slot(vm, i, gpa, NULL, 0);
+        if (rc == 0)
+            vm->slots[i].bytes = 0;
+        return rc;
+    }
+    return -ENOENT;
+}
+
+static int show_memory(void *opaque, uint64_t gpa, void *hva, uint64_t bytes, bool on)
+{
+    struct kvm_vm *vm = opaque;
+    pthread_mutex_lock(&vm->lock);
+    int rc = on ? use_slot(vm, gpa, hva, bytes) : free_slot(vm, gpa);
+    pthread_mutex_unlock(&vm->lock);
+    return rc;
+}
+
+/* -- the machine -------------------------------------------------------------------------------------
+ */
+
 static const struct hypervisor_ops kvm_hypervisor = {
     .signal_msi = signal_msi,
     .irqfd = irqfd,
     .doorbell = doorbell,
+    .show_memory = show_memory,
 };
 
 /*
@@ -163,14 +218,20 @@ int kvm_vm_new(struct kvm_vm *vm, const char *path, bool irqchip, struct dayfly_
     vm->cpus_max = (unsigned)cpus_max;
     vm->run_bytes = (size_t)run_bytes;
     vm->doorbell_any = kvm_capability(kvm_fd, KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0;
+    vm->hv = (struct hypervisor){.ops = &kvm_hypervisor, .opaque = vm};
+    /* Kernels that cannot say have 32 at least. */
+    int slots = kvm_capability(kvm_fd, KVM_CAP_NR_MEMSLOTS);
+    vm->slots_max = MIN(slots > 0 ? (unsigned)slots : 32u, (unsigned)KVM_SLOTS_MAX);
+    pthread_mutex_init(&vm->lock, NULL);
     vm->kvm_fd = steal_fd(&kvm_fd);
     vm->fd = steal_fd(&fd);
-    vm->hv = (struct hypervisor){.ops = &kvm_hypervisor, .opaque = vm};
     return 0;
 }
 
 void kvm_vm_finish(struct kvm_vm *vm)
 {
+    if (vm->fd >= 0)
+        pthread_mutex_destroy(&vm->lock);
     close_fd(&vm->fd);
     close_fd(&vm->kvm_fd);
 }
@@ -179,17 +240,10 @@ int kvm_vm_add_memory(struct kvm_vm *vm, const struct memory *mem, struct dayfly
 {
     for (unsigned i = 0; i < mem->count; i++) {
         const struct memory_region *r = &mem->regions[i];
-        struct kvm_userspace_memory_region slot = {
-            .slot = vm->slots,
-            .guest_phys_addr = r->gpa,
-            .memory_size = r->size_bytes,
-            .userspace_addr = (uintptr_t)r->hva,
-        };
-        int rc = kvm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot);
+        int rc = show_memory(vm, r->gpa, r->hva, r->size_bytes, true);
         if (rc < 0)
             return err_errno(err, -rc, "KVM: %llu MiB of memory at 0x%llx",
                              (unsigned long long)(r->size_bytes >> 20), (unsigned long long)r->gpa);
-        vm->slots++;
     }
     return 0;
 }

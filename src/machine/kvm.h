@@ -7,6 +7,7 @@
  * knows a device or a guest.
  */
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,14 +20,26 @@
 
 #define KVM_PATH "/dev/kvm"
 
+/* RAM, and a region for each device. */
+#define KVM_SLOTS_MAX (MEMORY_REGIONS_MAX + 32)
+
+/* Memory that the guest sees; its index is KVM's number for it. */
+struct kvm_slot {
+    uint64_t gpa;
+    uint64_t bytes; /* 0: free */
+};
+
 struct kvm_vm {
     int kvm_fd;
     int fd;
     size_t run_bytes;     /* of a vCPU's shared page */
     unsigned cpus_max;    /* KVM's limit */
     bool doorbell_any;    /* ioeventfds without a length: the kernel's fast path */
-    unsigned slots;       /* memory slots in use */
     struct hypervisor hv; /* this machine, as devices see it */
+
+    pthread_mutex_t lock; /* of the slots; a leaf */
+    struct kvm_slot slots[KVM_SLOTS_MAX];
+    unsigned slots_max; /* KVM's limit, or ours */
 };
 
 /* Open KVM. Returns a descriptor or -errno: -ENOENT, -EACCES, -ENODEV (the module is there, the

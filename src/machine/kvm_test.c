@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "arch/x86_64/regs.h"
 #include "machine/irq.h"
@@ -22,6 +23,7 @@
 #define COUNTER   0x8000u
 #define MMIO      0xd0000000u /* nobody's, or a test's */
 #define BELL      0xd0001000u
+#define WINDOW    0x200000u /* two pages above RAM that a test may show */
 
 /*
  * The guests: 32-bit, flat, at CODE. Ports, of which the in-kernel chips claim none: 0xe1 a number read
@@ -29,14 +31,14 @@
  * handler writes 0x40 to port 0xe0.
  */
 extern const uint8_t guests[], guests_end[], guest_exits[], guest_bell[], guest_spin[], guest_halt[],
-    guest_irq[], guest_fault[], guest_strings[];
+    guest_irq[], guest_fault[], guest_strings[], guest_window[];
 /* clang-format off */
 #define AT(label) "(" label " - guests + 0x1000)"
 __asm__(".pushsection .rodata\n"
         ".globl guests, guests_end, guest_exits, guest_bell, guest_spin, guest_halt, guest_irq\n"
-        ".globl guest_fault, guest_strings\n"
+        ".globl guest_fault, guest_strings, guest_window\n"
         ".hidden guests, guests_end, guest_exits, guest_bell, guest_spin, guest_halt, guest_irq\n"
-        ".hidden guest_fault, guest_strings\n"
+        ".hidden guest_fault, guest_strings, guest_window\n"
         ".code32\n"
         "guests:\n"
         /* in, add, out; the same by MMIO, with every width */
@@ -60,6 +62,11 @@ __asm__(".pushsection .rodata\n"
         "guest_spin:\n"
         " mov $1, %al\n out %al, $0xe0\n"
         "1: incl 0x8000\n jmp 1b\n"
+        /* a byte of the window to a port, another into it */
+        "guest_window:\n"
+        " movb 0x200000, %al\n out %al, $0xe1\n movb $0x5a, 0x201000\n"
+        " mov $1, %al\n out %al, $0xe0\n"
+        "1: hlt\n jmp 1b\n"
         "guest_halt:\n"
         " mov $1, %al\n out %al, $0xe0\n"
         " cli\n1: hlt\n jmp 1b\n"
@@ -111,6 +118,9 @@ struct env {
         uint64_t value;
     } mmio_writes[8];
     unsigned mmio_count;
+
+    uint8_t *window;    /* what mend() puts pages into; NULL: it does nothing */
+    atomic_uint faults; /* times that it was asked */
 };
 
 static void set(struct env *env, void (*change)(struct env *, const void *), const void *arg)
@@ -182,6 +192,17 @@ static void all_stopped(void *opaque)
     set(opaque, note_all_stopped, NULL);
 }
 
+/* Pages of zeroes, once. */
+static bool mend(void *opaque)
+{
+    struct env *env = opaque;
+    atomic_fetch_add(&env->faults, 1);
+    uint8_t *at = env->window;
+    env->window = NULL;
+    return at && mmap(at, 0x2000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                      0) == at;
+}
+
 static bool two_places(const struct env *env)
 {
     return env->places >= 2;
@@ -247,6 +268,7 @@ static void make(struct env *env, bool irqchip, unsigned count)
         .pio = &env->pio,
         .mmio = &env->mmio,
         .ended = ended,
+        .mend = mend,
         .all_stopped = all_stopped,
         .opaque = env,
     };
@@ -341,6 +363,122 @@ static void a_doorbell_rings_without_an_exit(void **state)
     assert_true(hv->ops->doorbell(hv->opaque, BELL, fd, false) < 0);
     close(fd);
     unmake(&env);
+}
+
+static int show(struct env *env, uint64_t gpa, void *hva, uint64_t bytes, bool on)
+{
+    return env->vm.hv.ops->show_memory(env->vm.hv.opaque, gpa, hva, bytes, on);
+}
+
+/* Two pages of a file whose first byte is 42. */
+static uint8_t *map_file(int fd)
+{
+    assert_int_equal(ftruncate(fd, 0x2000), 0);
+    uint8_t *at = mmap(NULL, 0x2000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(at != MAP_FAILED);
+    at[0] = 42;
+    return at;
+}
+
+static void what_is_shown_is_memory(void **state)
+{
+    need_kvm();
+    struct env env;
+    make(&env, true, 1);
+    int fd = memfd_create("window", MFD_CLOEXEC);
+    uint8_t *at = map_file(fd);
+    assert_int_equal(show(&env, WINDOW, at, 0x2000, true), 0);
+    start_at(&env, guest_window);
+    wait_until(&env, one_place);
+    assert_int_equal(env.port[0], 42);
+    assert_int_equal(at[0x1000], 0x5a);
+    assert_int_equal(atomic_load(&env.faults), 0);
+    unmake(&env);
+    munmap(at, 0x2000);
+    close(fd);
+}
+
+static void slots_are_used_again(void **state)
+{
+    need_kvm();
+    struct env env;
+    make(&env, true, 1);
+    uint8_t *at = mmap(NULL, 0x2000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (unsigned i = 0; i < 2 * KVM_SLOTS_MAX; i++) {
+        assert_int_equal(show(&env, WINDOW + 0x2000 * i, at, 0x2000, true), 0);
+        assert_int_equal(show(&env, WINDOW + 0x2000 * i, at, 0x2000, false), 0);
+    }
+    assert_int_equal(show(&env, WINDOW, at, 0x2000, false), -ENOENT);
+    assert_int_equal(show(&env, WINDOW, at, 0, true), -EINVAL);
+    assert_true(show(&env, RAM_BYTES - 0x1000, at, 0x2000, true) < 0); /* overlaps */
+    unsigned count = 0;
+    while (show(&env, WINDOW + 0x2000 * count, at, 0x2000, true) == 0)
+        count++;
+    assert_int_equal(count, env.vm.slots_max - 1); /* one is RAM */
+    assert_int_equal(show(&env, WINDOW + 0x2000 * count, at, 0x2000, true), -ENOSPC);
+    assert_int_equal(show(&env, WINDOW, at, 0x2000, false), 0);
+    assert_int_equal(show(&env, WINDOW + 0x2000 * count, at, 0x2000, true), 0);
+    unmake(&env);
+    munmap(at, 0x2000);
+}
+
+static bool went_on_or_ended(const struct env *env)
+{
+    return one_place(env) || env->ended;
+}
+
+/* A KVM that interprets its guests takes what it cannot reach for a register of some device. */
+static bool is_interpreted(struct env *env)
+{
+    bool interpreted = atomic_load(&env->mmio.unclaimed) > 0;
+    if (interpreted)
+        fprintf(stderr, "skipped: this KVM is software\n");
+    return interpreted;
+}
+
+static void what_is_gone_is_mended(void **state)
+{
+    need_kvm();
+    struct env env;
+    make(&env, true, 1);
+    int fd = memfd_create("window", MFD_CLOEXEC);
+    uint8_t *at = env.window = map_file(fd);
+    assert_int_equal(show(&env, WINDOW, at, 0x2000, true), 0);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    start_at(&env, guest_window);
+    wait_until(&env, one_place);
+    bool skipped = is_interpreted(&env);
+    if (!skipped) {
+        assert_int_equal(env.port[0], 0);
+        assert_int_equal(at[0x1000], 0x5a);
+        assert_int_equal(atomic_load(&env.faults), 1);
+    }
+    unmake(&env);
+    munmap(at, 0x2000);
+    close(fd);
+    if (skipped)
+        skip();
+}
+
+static void what_cannot_be_mended_ends_it(void **state)
+{
+    need_kvm();
+    struct env env;
+    make(&env, true, 1);
+    uint8_t *at = mmap(NULL, 0x2000, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_int_equal(show(&env, WINDOW, at, 0x2000, true), 0);
+    start_at(&env, guest_window);
+    wait_until(&env, went_on_or_ended);
+    bool skipped = is_interpreted(&env);
+    if (!skipped) {
+        assert_int_equal(env.end, VCPU_FAILED);
+        assert_int_equal(env.port_count, 0);
+        assert_int_equal(atomic_load(&env.faults), 2); /* somebody else might have mended it */
+    }
+    unmake(&env);
+    munmap(at, 0x2000);
+    if (skipped)
+        skip();
 }
 
 static void lines_and_messages_interrupt(void **state)
@@ -470,6 +608,10 @@ int main(void)
         cmocka_unit_test(port_and_memory_accesses_arrive),
         cmocka_unit_test(string_output_arrives_in_order),
         cmocka_unit_test(a_doorbell_rings_without_an_exit),
+        cmocka_unit_test(what_is_shown_is_memory),
+        cmocka_unit_test(slots_are_used_again),
+        cmocka_unit_test(what_is_gone_is_mended),
+        cmocka_unit_test(what_cannot_be_mended_ends_it),
         cmocka_unit_test(lines_and_messages_interrupt),
         cmocka_unit_test(a_pause_stands_still),
         cmocka_unit_test(waiting_processors_pause_and_stop),

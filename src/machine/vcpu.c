@@ -15,6 +15,11 @@
  * After a port or MMIO read KVM puts the value into the guest's register at the *next* KVM_RUN. Before
  * a thread stands still it therefore enters once more with immediate_exit set, which completes the
  * access and executes nothing.
+ *
+ * A guest's access to a page that the host cannot give (EFAULT) has changed nothing: it may be tried
+ * again once the memory is mended. A processor that finds nothing to mend tries once more all the same,
+ * since another may have mended its page in between; if that fails too, the machine has come to its
+ * end.
  */
 #include "machine/vcpu.h"
 
@@ -42,6 +47,7 @@ struct vcpu {
     struct kvm_run *run;
     pthread_t thread;
     bool has_thread;
+    bool faulted; /* EFAULT, and there was nothing to mend: the next one is the end */
     /* Written by its own thread only; read by anybody. */
     atomic_uint_fast64_t pio, mmio, kick, other;
 };
@@ -169,12 +175,26 @@ static bool serve_access(struct vcpu *v)
     }
 }
 
+/* KVM_RUN failed with EFAULT. False when that is the end. */
+static bool mend(struct vcpu *v)
+{
+    const struct vcpus_options *o = &v->cpus->options;
+    if (!o->mend)
+        return false;
+    bool mended = o->mend(o->opaque), again = mended || !v->faulted;
+    v->faulted = !mended;
+    return again;
+}
+
 /* Enter the guest once and serve the exit. */
 static void run_once(struct vcpu *v)
 {
     int rc = ioctl(v->fd, KVM_RUN, NULL);
     if (rc < 0) {
         int code = errno;
+        if (code == EFAULT && mend(v))
+            return;
+        v->faulted = false;
         if (code == EINTR || code == EAGAIN) {
             take_kick_back();
             count_up(&v->kick);
@@ -185,6 +205,7 @@ static void run_once(struct vcpu *v)
         fail(v, text);
         return;
     }
+    v->faulted = false;
     if (serve_access(v))
         return;
     count_up(&v->other);

@@ -33,6 +33,12 @@ struct vcpus_options {
 
     /* A processor met its end, on its thread. The others are being stopped. Called once at most. */
     void (*ended)(void *opaque, enum vcpu_end end, const char *text);
+    /*
+     * A processor touched memory that this process could not touch either: a file that is mapped there
+     * (hypervisor.h, show_memory) became shorter. KVM does not say where. Mend what can be mended: true
+     * when that was anything. On that processor's thread, on several at once. NULL: nothing is ever.
+     */
+    bool (*mend)(void *opaque);
     /* The last thread has left the guest for good, on that thread. Called once if it was ever started.
      */
     void (*all_stopped)(void *opaque);
