@@ -6,7 +6,8 @@
  * After each write that touches a command register or a BAR, `settle` brings the bus in line with what
  * all functions say: first everything that moved away is taken off the bus, then what is new is put on
  * it. Two functions may so swap places. A BAR whose place is taken or lies outside the windows answers
- * nowhere until the guest moves one of the two.
+ * nowhere until the guest moves one of the two. What keeps two BARs apart is the bus, on which BARs of
+ * plain memory are as well.
  */
 #include "hw/pci_host.h"
 
@@ -25,6 +26,7 @@
 #define PCI_CAP_POINTER  0x34
 #define PCI_INTERRUPT    0x3c
 #define PCI_BAR_MEM_64   0x04
+#define PCI_BAR_PREFETCH 0x08
 #define PCI_COMMAND_BITS 0x0546 /* memory, bus master, parity, SERR, interrupt disable */
 
 #define ECAM_FUNCTION_BYTES 4096
@@ -72,6 +74,15 @@ void pci_add_bar(struct pci_function *fn, unsigned bar, uint64_t size, bool is_6
         pci_put32(fn->writable + PCI_BAR(bar + 1), (uint32_t)(~(size - 1) >> 32));
 }
 
+void pci_add_memory_bar(struct pci_function *fn, unsigned bar, uint64_t size)
+{
+    /* On the bus all the same, which knows what overlaps. Reads as ones where nothing is shown. */
+    static const struct bus_ops nothing = {0};
+    pci_add_bar(fn, bar, size, true, &nothing, NULL);
+    fn->bars[bar].is_memory = true;
+    fn->config[PCI_BAR(bar)] |= PCI_BAR_PREFETCH;
+}
+
 void pci_host_init(struct pci_host *host, struct bus *mmio, const struct pci_window windows[2],
                    const struct log *log)
 {
@@ -80,7 +91,8 @@ void pci_host_init(struct pci_host *host, struct bus *mmio, const struct pci_win
     host->mmio = mmio;
     host->log = log;
     memcpy(host->windows, windows, sizeof(host->windows));
-    host->next = windows[0].base;
+    for (unsigned w = 0; w < ARRAY_SIZE(host->windows); w++)
+        host->next[w] = windows[w].base;
     static const struct pci_ids bridge = {
         .vendor = 0x1b36,
         .device = 0x0008,
@@ -90,20 +102,35 @@ void pci_host_init(struct pci_host *host, struct bus *mmio, const struct pci_win
     host->functions[host->count++] = &host->bridge;
 }
 
+/* Where the next BAR of this size goes in a window; 0: it is full. */
+static uint64_t place(const struct pci_host *host, unsigned window, uint64_t size)
+{
+    const struct pci_window *w = &host->windows[window];
+    uint64_t at = align_up(host->next[window], size);
+    return at >= w->base && range_within(at - w->base, size, w->size) ? at : 0;
+}
+
+bool pci_host_has_room(const struct pci_host *host, uint64_t size)
+{
+    return place(host, 1, size) != 0;
+}
+
 int pci_host_add(struct pci_host *host, struct pci_function *fn, struct dayfly_err *err)
 {
     if (host->count == PCI_DEVICES_MAX)
         return err_set(err, ENOSPC, "the PCI bus has room for %d devices", PCI_DEVICES_MAX - 1);
-    const struct pci_window *w = &host->windows[0];
     for (unsigned i = 0; i < PCI_BARS; i++) {
-        uint64_t size = fn->bars[i].size;
-        if (size == 0)
+        const struct pci_bar *bar = &fn->bars[i];
+        unsigned window = bar->is_memory ? 1 : 0;
+        if (bar->size == 0)
             continue;
-        uint64_t at = align_up(host->next, size);
-        if (at < w->base || !range_within(at - w->base, size, w->size))
+        uint64_t at = place(host, window, bar->size);
+        if (at == 0)
             return err_set(err, ENOSPC, "the PCI memory window is full");
         pci_put32(fn->config + PCI_BAR(i), pci_get32(fn->config + PCI_BAR(i)) | (uint32_t)at);
-        host->next = at + size;
+        if (bar->is_64)
+            pci_put32(fn->config + PCI_BAR(i + 1), (uint32_t)(at >> 32));
+        host->next[window] = at + bar->size;
     }
     fn->device = host->count;
     host->functions[host->count++] = fn;

@@ -47,8 +47,9 @@ struct pci_function_ops {
 };
 
 struct pci_bar {
-    uint64_t size; /* a power of two, at least 4096; 0: not there */
-    bool is_64;    /* takes the next BAR as well */
+    uint64_t size;  /* a power of two, at least 4096; 0: not there */
+    bool is_64;     /* takes the next BAR as well */
+    bool is_memory; /* and is prefetchable: bar_moved shows the guest what is there */
     const struct bus_ops *ops;
     void *opaque;
     uint64_t mapped; /* where it answers, 0: nowhere */
@@ -80,7 +81,7 @@ struct pci_host {
     const struct log *log;
     struct log_limit limit;
     struct pci_window windows[2]; /* below and above 4 GiB; size 0: none */
-    uint64_t next;                /* address for the next BAR, in windows[0] */
+    uint64_t next[2];             /* addresses for the next BAR */
     struct pci_function bridge;
     struct pci_function *functions[PCI_DEVICES_MAX]; /* borrowed */
     unsigned count;
@@ -96,11 +97,21 @@ int pci_add_capability(struct pci_function *fn, uint8_t id, const void *body, un
 void pci_add_bar(struct pci_function *fn, unsigned bar, uint64_t size, bool is_64,
                  const struct bus_ops *ops, void *opaque);
 
+/*
+ * A 64-bit BAR of plain memory, which has no handlers: what bar_moved does (hypervisor.h, show_memory)
+ * makes it answer. It is placed above 4 GiB, where there is room for its size; ask pci_host_has_room
+ * first.
+ */
+void pci_add_memory_bar(struct pci_function *fn, unsigned bar, uint64_t size);
+
 void pci_host_init(struct pci_host *host, struct bus *mmio, const struct pci_window windows[2],
                    const struct log *log);
 void pci_host_finish(struct pci_host *host); /* unmaps all BARs */
 
-/* The next device; borrowed until pci_host_finish. -ENOSPC when the bus or the window is full. */
+/* Whether a memory BAR of this size, of the function that is added next, finds a place. */
+bool pci_host_has_room(const struct pci_host *host, uint64_t size);
+
+/* The next device; borrowed until pci_host_finish. -ENOSPC when the bus or a window is full. */
 int pci_host_add(struct pci_host *host, struct pci_function *fn, struct dayfly_err *err);
 
 /* The configuration space of bus 0, for bus_add of 1 MiB; opaque is the host. */

@@ -177,6 +177,42 @@ static void the_bus_has_an_end(void **state)
     assert_int_equal(pci_host_add(&env.host, &more[3], NULL), -ENOSPC);
 }
 
+static void memory_bars_lie_above_4_gib(void **state)
+{
+    struct pci_function fn, more;
+    const struct pci_ids ids = {.vendor = 1};
+    static const struct pci_function_ops ops = {.bar_moved = moved};
+    pci_function_init(&fn, &ids, &ops);
+    pci_function_init(&more, &ids, &ops);
+    pci_add_memory_bar(&fn, 2, 0x80000);
+    pci_add_memory_bar(&more, 2, 0x40000);
+    assert_true(pci_host_has_room(&env.host, 0x100000));
+    assert_false(pci_host_has_room(&env.host, 0x200000));
+    assert_int_equal(pci_host_add(&env.host, &fn, NULL), 0);
+    assert_false(pci_host_has_room(&env.host, 0x100000));
+    assert_int_equal(pci_host_add(&env.host, &more, NULL), 0);
+    assert_int_equal(get(3, 0x18, 4), 0xc); /* 64 bits, prefetchable */
+    assert_int_equal(get(3, 0x1c, 4), 1);
+    assert_int_equal(get(4, 0x18, 4), 0x8000c);
+    assert_int_equal(get(4, 0x1c, 4), 1);
+
+    put(3, 4, 2, 2);
+    assert_int_equal(env.last, HIGH);
+    put(4, 4, 2, 2);
+    assert_int_equal(env.last, HIGH + 0x80000);
+    put(4, 0x18, 4, 0x40000); /* in the first one's middle */
+    assert_int_equal(env.last, 0);
+    put(1, 4, 2, 2);
+    put(1, 0x14, 4, 1); /* nor do other BARs get there */
+    put(1, 0x10, 4, 0x7c000);
+    assert_int_equal(env.last, 0);
+    put(4, 0x18, 4, 0xc0000);
+    assert_int_equal(env.last, HIGH + 0xc0000);
+    assert_int_equal(who(HIGH), 0xff); /* no handlers */
+    uint32_t v = 0;
+    assert_true(bus_write(&env.mmio, HIGH, &v, sizeof(v)));
+}
+
 static void capabilities_make_a_list(void **state)
 {
     struct pci_function fn;
@@ -204,6 +240,7 @@ int main(void)
         TEST(two_functions_swap_places),
         TEST(bars_stay_in_the_windows),
         TEST(the_bus_has_an_end),
+        TEST(memory_bars_lie_above_4_gib),
         TEST(capabilities_make_a_list),
     };
     return cmocka_run_group_tests_name("hw-pci-host", tests, NULL, NULL);
