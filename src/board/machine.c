@@ -179,6 +179,16 @@ static void vcpu_ended(void *opaque, enum vcpu_end end, const char *text)
     pthread_mutex_unlock(&m->lock);
 }
 
+/* Nobody knows whose memory it was. */
+static bool mend(void *opaque)
+{
+    struct machine *m = opaque;
+    bool mended = false;
+    for (unsigned i = 0; i < m->carried_count; i++)
+        mended |= virtio_mend(m->carried[i].dev);
+    return mended;
+}
+
 static void all_stopped(void *opaque)
 {
     struct machine *m = opaque;
@@ -291,6 +301,17 @@ static int make_chipset(struct machine *m, const struct machine_options *o, stru
     return 0;
 }
 
+/* A device does without where there is no room, or no means: few address bits, an old KVM. */
+static void show_shared(struct machine *m, struct virtio_pci *pci)
+{
+    const struct virtio_shared_memory *shared = &pci->dev->shared;
+    if (shared->bytes == 0)
+        return;
+    if (!pci_host_has_room(&m->pci, shared->bytes) || !virtio_pci_show_shared(pci))
+        log_line(m->log, LOG_WARN, "%s: no room for %llu MiB of shared memory: it goes without",
+                 pci->dev->ops->name, (unsigned long long)(shared->bytes >> 20));
+}
+
 static int carry_devices(struct machine *m, const struct machine_options *o, struct dayfly_err *err)
 {
     m->carried = calloc(o->device_count ? o->device_count : 1, sizeof(m->carried[0]));
@@ -301,6 +322,7 @@ static int carry_devices(struct machine *m, const struct machine_options *o, str
         if (rc < 0)
             return rc;
         m->carried_count++;
+        show_shared(m, &m->carried[i]);
         rc = pci_host_add(&m->pci, &m->carried[i].fn, err);
         if (rc < 0)
             return rc;
@@ -409,6 +431,7 @@ static int build(struct machine *m, const struct machine_options *o, struct dayf
         .pio = &m->pio,
         .mmio = &m->mmio,
         .ended = vcpu_ended,
+        .mend = mend,
         .all_stopped = all_stopped,
         .opaque = m,
     };

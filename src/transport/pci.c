@@ -50,10 +50,17 @@ enum common {
 };
 
 /* 4.1.4: cfg_type */
-enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4, CAP_ACCESS = 5 };
+enum {
+    CAP_COMMON = 1,
+    CAP_NOTIFY = 2,
+    CAP_ISR = 3,
+    CAP_DEVICE = 4,
+    CAP_ACCESS = 5,
+    CAP_SHARED = 8,
+};
 
 /* Within a virtio capability. */
-enum { CAP_BAR = 4, CAP_OFFSET = 8, CAP_LENGTH = 12, CAP_DATA = 16 };
+enum { CAP_BAR = 4, CAP_ID = 5, CAP_OFFSET = 8, CAP_LENGTH = 12, CAP_DATA = 16 };
 
 /* -- interrupts: with the device's lock held --------------------------------------------------------
  */
@@ -106,12 +113,11 @@ static void bell_rang(struct loop_source *source, uint32_t events)
     virtio_kick(pci->dev, (unsigned)(queue - pci->queues));
 }
 
-/* The BAR answers elsewhere now, or nowhere (gpa 0). With the host's lock held. */
-static void bar_moved(struct pci_function *fn, unsigned bar, uint64_t gpa)
+/* BAR 0 answers elsewhere now, or nowhere (gpa 0). With the host's lock held, as the next two. */
+static void bells_moved(struct virtio_pci *pci, uint64_t gpa)
 {
-    struct virtio_pci *pci = container_of(fn, struct virtio_pci, fn);
     const struct hypervisor *hv = pci->hv;
-    if (!hv->ops->doorbell || bar != 0)
+    if (!hv->ops->doorbell)
         return;
     for (unsigned i = 0; i < pci->dev->queue_count; i++) {
         uint64_t offset = VIRTIO_PCI_NOTIFY + i * VIRTIO_PCI_NOTIFY_STEP;
@@ -122,6 +128,33 @@ static void bar_moved(struct pci_function *fn, unsigned bar, uint64_t gpa)
             hv->ops->doorbell(hv->opaque, gpa + offset, fd, true);
     }
     pci->bells_at = gpa;
+}
+
+/* Refused: the guest reads ones there, and what it writes is lost. */
+static void shared_moved(struct virtio_pci *pci, uint64_t gpa)
+{
+    const struct hypervisor *hv = pci->hv;
+    const struct virtio_shared_memory *shared = &pci->dev->shared;
+    if (pci->shared_at)
+        hv->ops->show_memory(hv->opaque, pci->shared_at, shared->hva, shared->bytes, false);
+    pci->shared_at = 0;
+    if (gpa == 0)
+        return;
+    int rc = hv->ops->show_memory(hv->opaque, gpa, shared->hva, shared->bytes, true);
+    if (rc == 0)
+        pci->shared_at = gpa;
+    else
+        log_limited(pci->dev->log, &pci->limit, LOG_WARN, "%s: showing its memory at 0x%llx: %s",
+                    pci->dev->ops->name, (unsigned long long)gpa, strerror(-rc));
+}
+
+static void bar_moved(struct pci_function *fn, unsigned bar, uint64_t gpa)
+{
+    struct virtio_pci *pci = container_of(fn, struct virtio_pci, fn);
+    if (bar == 0)
+        bells_moved(pci, gpa);
+    else
+        shared_moved(pci, gpa);
 }
 
 /* -- the driver's registers: with pci->lock held ----------------------------------------------------
@@ -517,12 +550,30 @@ int virtio_pci_init(struct virtio_pci *pci, struct virtio_device *dev, const str
     return 0;
 }
 
+bool virtio_pci_show_shared(struct virtio_pci *pci)
+{
+    const struct virtio_shared_memory *shared = &pci->dev->shared;
+    if (!pci->hv->ops->show_memory)
+        return false;
+    /* struct virtio_pci_cap64: the upper halves of offset and length follow. */
+    uint8_t cap[CAP_DATA + 8] = {
+        [2] = CAP_DATA + 8, [3] = CAP_SHARED, [CAP_BAR] = VIRTIO_PCI_SHARED_BAR, [CAP_ID] = shared->id};
+    pci_put32(cap + CAP_LENGTH, (uint32_t)shared->bytes);
+    pci_put32(cap + CAP_DATA + 4, (uint32_t)(shared->bytes >> 32));
+    if (pci_add_capability(&pci->fn, CAP_VENDOR, cap + 2, sizeof(cap) - 2) < 0)
+        return false;
+    pci_add_memory_bar(&pci->fn, VIRTIO_PCI_SHARED_BAR, shared->bytes);
+    virtio_show_shared(pci->dev, true);
+    return true;
+}
+
 void virtio_pci_finish(struct virtio_pci *pci)
 {
     if (!pci->dev)
         return;
     virtio_reset(pci->dev);
     virtio_carry(pci->dev, NULL, NULL);
+    virtio_show_shared(pci->dev, false);
     loop_call(pci->dev->loop, remove_bells, pci);
     msix_finish(&pci->msix);
     pthread_mutex_destroy(&pci->lock);

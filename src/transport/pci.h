@@ -4,8 +4,9 @@
 
 /*
  * virtio over PCI (virtio 1.2, section 4.1), the modern interface alone: one function with one 64-bit
- * BAR, each of whose structures has pages of its own, and MSI-X. It carries any struct virtio_device
- * and knows none of them; it knows a hypervisor as machine/hypervisor.h has it, and no KVM.
+ * BAR, each of whose structures has pages of its own, and MSI-X; and a second BAR that is the device's
+ * shared memory, where it has some (4.1.4.7). It carries any struct virtio_device and knows none of
+ * them; it knows a hypervisor as machine/hypervisor.h has it, and no KVM.
  *
  * A queue's doorbell is an eventfd: the hypervisor rings it inside the kernel where it can, else the
  * BAR's handler does. Either way the device is kicked in the loop's thread.
@@ -39,6 +40,8 @@
 #define VIRTIO_PCI_BAR_BYTES   0x8000u
 #define VIRTIO_PCI_NOTIFY_STEP 4u /* notify_off_multiplier */
 
+#define VIRTIO_PCI_SHARED_BAR 2u
+
 struct virtio_pci_queue {
     struct virtio_pci *pci;
     struct loop_source bell;
@@ -53,9 +56,11 @@ struct virtio_pci {
     struct virtio_device *dev;
     const struct memory *mem;
     const struct hypervisor *hv;
-    unsigned cfg_access; /* where in config: the configuration access capability */
-    unsigned msix_cap;   /* and that of MSI-X */
-    uint64_t bells_at;   /* BAR address at which the hypervisor rings; 0: nowhere. Host's lock. */
+    struct log_limit limit; /* host's lock */
+    unsigned cfg_access;    /* where in config: the configuration access capability */
+    unsigned msix_cap;      /* and that of MSI-X */
+    uint64_t bells_at;      /* BAR address at which the hypervisor rings; 0: nowhere. Host's lock. */
+    uint64_t shared_at;     /* where the guest sees the device's memory; 0: nowhere. Host's lock. */
 
     pthread_mutex_t lock; /* the driver's registers */
     uint32_t device_feature_select, driver_feature_select;
@@ -75,6 +80,12 @@ struct virtio_pci {
  */
 int virtio_pci_init(struct virtio_pci *pci, struct virtio_device *dev, const struct memory *mem,
                     const struct hypervisor *hv, struct dayfly_err *err);
+
+/*
+ * Show the device's shared memory as well; only for a device that has some, before pci_host_add and
+ * where pci_host_has_room says that it fits. False: this hypervisor cannot, and nothing is changed.
+ */
+bool virtio_pci_show_shared(struct virtio_pci *pci);
 
 /* Reset the device and let go of it. No processor runs and the PCI host is gone; in any thread that may
  * wait for the device's loop. Safe on a zeroed one, and twice. */

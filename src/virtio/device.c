@@ -22,6 +22,7 @@ void virtio_init(struct virtio_device *dev, const struct virtio_init *init)
         init->features | VIRTIO_F_VERSION_1 | VIRTIO_RING_F_INDIRECT_DESC | VIRTIO_RING_F_EVENT_IDX;
     dev->config = init->config;
     dev->config_bytes = init->config_bytes;
+    dev->shared = init->shared;
     dev->queue_count = init->queue_count;
     for (unsigned i = 0; i < init->queue_count; i++)
         dev->queues[i].size_max = init->queue_size;
@@ -92,6 +93,21 @@ void virtio_carry(struct virtio_device *dev, const struct virtio_carrier *carrie
     dev->carrier = carrier;
     dev->carrier_opaque = opaque;
     pthread_mutex_unlock(&dev->lock);
+}
+
+void virtio_show_shared(struct virtio_device *dev, bool shown)
+{
+    pthread_mutex_lock(&dev->lock);
+    dev->shared_shown = shown && dev->shared.bytes > 0;
+    pthread_mutex_unlock(&dev->lock);
+}
+
+bool virtio_mend(struct virtio_device *dev)
+{
+    pthread_mutex_lock(&dev->lock);
+    bool mended = dev->ops->mend && dev->ops->mend(dev);
+    pthread_mutex_unlock(&dev->lock);
+    return mended;
 }
 
 bool virtio_set_features(struct virtio_device *dev, uint64_t features)

@@ -87,6 +87,21 @@ struct virtio_ops {
     /* The driver wrote the configuration space; the bytes stand in dev->config already. NULL: the space
      * is read-only and the write is ignored. `offset` and `len` lie within config_bytes. */
     void (*config_written)(struct virtio_device *dev, size_t offset, size_t len);
+
+    /* The guest touched what is not there in the shared memory. True when that was mended, and may be
+     * tried again. NULL: there is nothing to mend. */
+    bool (*mend)(struct virtio_device *dev);
+};
+
+/*
+ * Memory of the host that the driver may see in its address space (2.10). The device maps things into
+ * it and takes them out at any time; neither it nor a transport ever touches the bytes themselves,
+ * which may be gone (a file that became shorter).
+ */
+struct virtio_shared_memory {
+    uint8_t id;     /* means something to the driver, by the kind of device */
+    uint64_t bytes; /* a power of two, in whole pages; 0: there is none */
+    void *hva;      /* the device's; stays until its free */
 };
 
 /* How a device reaches its driver; the transport's half of the contract. Both may be called from the
@@ -108,6 +123,8 @@ struct virtio_device {
     uint64_t features; /* negotiated; 0 until virtio_set_features */
     uint8_t *config;   /* device configuration space, little-endian; owned by the device */
     size_t config_bytes;
+    struct virtio_shared_memory shared;
+    bool shared_shown; /* by the transport, for all of this driver's time */
     struct virtio_queue queues[VIRTIO_QUEUES_MAX];
     unsigned queue_count;
     bool active;      /* between activate and reset */
@@ -131,6 +148,7 @@ struct virtio_init {
     uint16_t queue_size; /* size_max of every queue */
     void *config;
     size_t config_bytes;
+    struct virtio_shared_memory shared;
     struct loop *loop;
     const struct log *log;
 };
@@ -169,6 +187,12 @@ bool virtio_kicks_on(struct virtio_device *dev, unsigned queue);
 
 /* Before the driver runs. carrier and opaque live as long as the device is carried. */
 void virtio_carry(struct virtio_device *dev, const struct virtio_carrier *carrier, void *opaque);
+
+/* Before the driver runs: whether it sees dev->shared. Without a call it does not. */
+void virtio_show_shared(struct virtio_device *dev, bool shown);
+
+/* The guest touched what is not there in some shared memory: ops->mend. */
+bool virtio_mend(struct virtio_device *dev);
 
 /* False when `features` has a bit that was not offered, lacks VERSION_1, or differs from what an active
  * device runs with: nothing is changed. */
