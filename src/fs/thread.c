@@ -205,6 +205,17 @@ int fs_thread_check_idmap(const struct fs_idmap *map, struct dayfly_err *err)
     return 0;
 }
 
+/* A thread made by one that serves begins as whom that one acts: take back who the process is. */
+static int become_oneself(uint64_t permitted)
+{
+    int rc = set_caps(permitted, CAPS_IDS);
+    if (rc == 0)
+        rc = set_group(NOBODY_ELSE);
+    if (rc == 0)
+        rc = set_fsid(SYS_setfsgid, getegid());
+    return rc < 0 ? rc : set_fsid(SYS_setfsuid, geteuid());
+}
+
 int fs_thread_enter(struct fs *fs, struct fs_thread *thread, struct dayfly_err *err)
 {
     *thread = (struct fs_thread){.fsuid = geteuid(), .fsgid = getegid(), .group = NOBODY_ELSE};
@@ -213,17 +224,15 @@ int fs_thread_enter(struct fs *fs, struct fs_thread *thread, struct dayfly_err *
     if (rc < 0)
         return err_errno(err, -rc, "capget");
     thread->privileged = (permitted & CAPS_NEEDED) == CAPS_NEEDED;
+    if (thread->privileged && (rc = become_oneself(permitted)) < 0)
+        return err_errno(err, -rc, "a serving thread's identity");
     if (unshare(CLONE_FS) < 0)
         return err_errno(err, errno, "unshare(CLONE_FS)");
     if (fs->fds_fd >= 0 ? fchdir(fs->fds_fd) < 0 : chdir("/proc/thread-self/fd") < 0)
         return err_errno(err, errno, "/proc/thread-self/fd");
     umask(0);
-    if (thread->privileged) {
-        rc = set_group(NOBODY_ELSE);
-        if (rc < 0)
-            return err_errno(err, -rc, "setgroups");
+    if (thread->privileged)
         thread->permitted = permitted & fs_thread_capabilities;
-    }
     rc = set_caps(thread->permitted, 0);
     return rc < 0 ? err_errno(err, -rc, "capset") : 0;
 }
