@@ -64,6 +64,10 @@ struct virtio_ops {
     const char *name; /* "block" */
     enum virtio_id id;
 
+    /* Over vhost-user the front end fills in the configuration space by itself, from what its own user
+     * said, and does not ask for this one. */
+    bool front_end_config;
+
     /* The driver is ready: negotiated features stand in dev->features, all enabled queues run. */
     void (*activate)(struct virtio_device *dev);
 

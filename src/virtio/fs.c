@@ -468,6 +468,7 @@ static void reset(struct virtio_device *dev)
 static const struct virtio_ops fs_ops = {
     .name = "file system",
     .id = VIRTIO_ID_FS,
+    .front_end_config = true,
     .kick = kick,
     .reset = reset,
     .drain = drain,

@@ -14,7 +14,7 @@
 #include "virtio/device.h"
 
 #define VIRTIO_FS_TAG_BYTES   36 /* without a NUL where the tag fills it */
-#define VIRTIO_FS_QUEUES_MAX  8
+#define VIRTIO_FS_QUEUES_MAX  16
 #define VIRTIO_FS_WORKERS_MAX 16
 
 struct virtio_fs_options {

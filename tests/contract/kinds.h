@@ -13,6 +13,7 @@ extern const struct contract_kind contract_block_read_only;
 extern const struct contract_kind contract_block_held;
 extern const struct contract_kind contract_console;
 extern const struct contract_kind contract_entropy;
+extern const struct contract_kind contract_fs;
 extern const struct contract_kind contract_vsock;
 
 #endif
