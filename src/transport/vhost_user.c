@@ -104,13 +104,18 @@ static void interrupt(void *opaque, unsigned queue)
     signal_fd(vu->rings[queue].call_fd);
 }
 
+static bool has_config(const struct vhost_user *vu)
+{
+    return vu->dev->config_bytes > 0 && !vu->dev->ops->front_end_config;
+}
+
 static void config_changed(void *opaque)
 {
     struct vhost_user *vu = opaque;
     if (vu->dev->needs_reset)
         for (unsigned i = 0; i < vu->dev->queue_count; i++)
             signal_fd(vu->rings[i].err_fd);
-    if (vu->backend_fd < 0 || vu->dev->config_bytes == 0)
+    if (vu->backend_fd < 0 || !has_config(vu))
         return;
     struct vhost_user_message note = {
         .header = {.request = VHOST_USER_BACKEND_CONFIG_CHANGE, .flags = VHOST_USER_VERSION}};
@@ -307,8 +312,7 @@ static uint64_t offered_protocol_features(const struct vhost_user *vu)
     /* QEMU complains of CONFIG from a device whose configuration it does not read. */
     return VHOST_USER_PROTOCOL_F_MQ | VHOST_USER_PROTOCOL_F_REPLY_ACK |
            VHOST_USER_PROTOCOL_F_BACKEND_REQ | VHOST_USER_PROTOCOL_F_RESET_DEVICE |
-           VHOST_USER_PROTOCOL_F_STATUS |
-           (vu->dev->config_bytes > 0 ? VHOST_USER_PROTOCOL_F_CONFIG : 0);
+           VHOST_USER_PROTOCOL_F_STATUS | (has_config(vu) ? VHOST_USER_PROTOCOL_F_CONFIG : 0);
 }
 
 static int get_protocol_features(struct vhost_user *vu)
@@ -828,8 +832,19 @@ int vhost_user_new(struct vhost_user **out, struct virtio_device *dev, int fd,
     return create(out, dev, fd, NULL, readable, on_closed, opaque, err);
 }
 
-int vhost_user_listen(struct vhost_user **out, struct virtio_device *dev, const char *path,
-                      vhost_user_closed *on_closed, void *opaque, struct dayfly_err *err)
+/*
+ * No process has the socket behind that file any more. Asked with a socket of another type, which a
+ * living one refuses without noticing: a connection would be a front end to it.
+ */
+static bool is_abandoned(const struct sockaddr_un *address)
+{
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct stat st;
+    return fd >= 0 && lstat(address->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+           connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 && errno == ECONNREFUSED;
+}
+
+int vhost_user_bind(const char *path, struct dayfly_err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof(address.sun_path))
@@ -838,16 +853,41 @@ int vhost_user_listen(struct vhost_user **out, struct virtio_device *dev, const 
     strcpy(address.sun_path, path);
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     /* fchmod before bind gives the file its mode: there is no moment when others may connect. */
-    if (fd < 0 || fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+    if (fd < 0 || fchmod(fd, 0600) < 0)
         return err_errno(err, errno, "socket %s", path);
-    char *copy = strdup(path);
-    if (!copy || listen(fd, 1) < 0) {
-        int code = copy ? errno : ENOMEM;
+    int r = bind(fd, (struct sockaddr *)&address, sizeof(address));
+    if (r < 0 && errno == EADDRINUSE) {
+        if (!is_abandoned(&address))
+            return err_set(err, EADDRINUSE,
+                           "socket %s: there is such a file, and it is in use or no socket: choose "
+                           "another path, or remove it",
+                           path);
         unlink(path);
-        free(copy);
-        return err_errno(err, code, "socket %s", path);
+        r = bind(fd, (struct sockaddr *)&address, sizeof(address));
     }
-    return create(out, dev, steal_fd(&fd), copy, arrived, on_closed, opaque, err);
+    if (r < 0)
+        return err_errno(err, errno, "socket %s", path);
+    if (listen(fd, 1) < 0) {
+        err_errno(err, errno, "socket %s", path);
+        unlink(path);
+        return -EIO;
+    }
+    return steal_fd(&fd);
+}
+
+int vhost_user_listen(struct vhost_user **out, struct virtio_device *dev, const char *path,
+                      vhost_user_closed *on_closed, void *opaque, struct dayfly_err *err)
+{
+    int fd = vhost_user_bind(path, err);
+    if (fd < 0)
+        return fd;
+    char *copy = strdup(path);
+    if (!copy) {
+        close_fd(&fd);
+        unlink(path);
+        return err_set(err, ENOMEM, "socket %s: out of memory", path);
+    }
+    return create(out, dev, fd, copy, arrived, on_closed, opaque, err);
 }
 
 static void hang_up_call(void *arg)

@@ -39,6 +39,11 @@ int vhost_user_new(struct vhost_user **out, struct virtio_device *dev, int fd,
 int vhost_user_listen(struct vhost_user **out, struct virtio_device *dev, const char *path,
                       vhost_user_closed *closed, void *opaque, struct dayfly_err *err);
 
+/* A socket that listens at `path`, mode 0600, for who accepts by himself and calls vhost_user_new; one
+ * that somebody left there is replaced. The caller closes it and removes the file. Returns the
+ * descriptor or -errno. */
+int vhost_user_bind(const char *path, struct dayfly_err *err);
+
 /* Hang up, reset the device, let go of it. NULL is legal. */
 void vhost_user_free(struct vhost_user *vu);
 

@@ -629,6 +629,30 @@ static void one_front_end_is_accepted(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
+/* What a killed daemon left is replaced; a socket that somebody has, and any other file, is not. */
+static void an_abandoned_socket_is_replaced(void **state)
+{
+    char dir[] = "/tmp/vhost-XXXXXX", path[64];
+    struct dayfly_err err;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/s", dir);
+    int first = vhost_user_bind(path, &err);
+    assert_true(first >= 0);
+    assert_int_equal(vhost_user_bind(path, &err), -EADDRINUSE);
+    struct pollfd came = {.fd = first, .events = POLLIN};
+    assert_int_equal(poll(&came, 1, 0), 0); /* it was not taken for a front end */
+    close(first);
+    int second = vhost_user_bind(path, &err);
+    assert_true(second >= 0);
+    close(second);
+    assert_int_equal(unlink(path), 0);
+    int file = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    assert_int_equal(vhost_user_bind(path, &err), -EADDRINUSE);
+    close(file);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -653,6 +677,7 @@ int main(void)
         CASE(a_front_end_that_reads_nothing),
         CASE(the_front_end_leaves),
         CASE(one_front_end_is_accepted),
+        CASE(an_abandoned_socket_is_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
