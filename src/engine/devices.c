@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/devices.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "virtio/block.h"
 #include "virtio/console.h"
 #include "virtio/entropy.h"
+#include "virtio/fs.h"
 #include "virtio/vsock.h"
 
 int stream_open_output(const struct config_stream *stream, int *fd, struct dayfly_err *err)
@@ -51,6 +53,21 @@ static int add_disk(struct device_set *set, const struct config_disk *disk, stru
     r = virtio_block_new(&device, block, &options, loop, log, err);
     if (r == 0)
         add(set, device, virtio_block_free);
+    return r;
+}
+
+static int add_share(struct device_set *set, const struct config_share *share, const struct log *log,
+                     struct dayfly_err *err)
+{
+    const struct virtio_fs_options options = {.tag = share->tag, .queues = share->queues};
+    struct virtio_device *device;
+    struct fs *server;
+    int r = share_open(&set->shares[set->share_count], &server, share, log, err);
+    if (r < 0)
+        return r;
+    set->share_count++;
+    if ((r = virtio_fs_new(&device, server, &options, log, err)) == 0)
+        add(set, device, virtio_fs_free);
     return r;
 }
 
@@ -107,14 +124,21 @@ static int add_consoles(struct device_set *set, const struct dayfly_config *conf
     return r;
 }
 
+static_assert(CONFIG_MAX_SLOTS + 3 <= DEVICES_MAX, "vsock, entropy and consoles besides");
+
 static int make_all(struct device_set *set, const struct dayfly_config *config, bool consoles,
                     struct loop *loop, const struct log *log, struct dayfly_err *err)
 {
     int r;
-    if (config->disk_count + 3 > DEVICES_MAX)
-        return err_set(err, EINVAL, "more than %d disks", DEVICES_MAX - 3);
+    if (config->disk_count + config->share_count > CONFIG_MAX_SLOTS ||
+        config->share_count > CONFIG_MAX_SHARES)
+        return err_set(err, EINVAL, "more than %d disks and shares, or than %d shares",
+                       CONFIG_MAX_SLOTS, CONFIG_MAX_SHARES);
     for (size_t i = 0; i < config->disk_count; i++)
         if ((r = add_disk(set, &config->disks[i], loop, log, err)) < 0)
+            return r;
+    for (size_t i = 0; i < config->share_count; i++)
+        if ((r = add_share(set, &config->shares[i], log, err)) < 0)
             return r;
     if (config->vsock.present && (r = add_vsock(set, &config->vsock, loop, log, err)) < 0)
         return r;
@@ -143,5 +167,7 @@ void devices_finish(struct device_set *set)
         set->count--;
         set->free[set->count](set->devices[set->count]);
     }
+    while (set->share_count)
+        share_close(set->shares[--set->share_count]);
     *set = (struct device_set){0};
 }

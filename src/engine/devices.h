@@ -3,14 +3,15 @@
 #define ENGINE_DEVICES_H
 
 /*
- * The virtio devices of a description, made once for whichever engine carries them: disks in the
- * order of the description, then vsock, entropy and the consoles.
+ * The virtio devices of a description, made once for whichever engine carries them: disks and shares in
+ * the order of the description, then vsock, entropy and the consoles.
  */
 
 #include <stdbool.h>
 
 #include "config/config.h"
 #include "dayfly/error.h"
+#include "engine/share.h"
 #include "machine/loop.h"
 #include "util/log.h"
 #include "virtio/device.h"
@@ -21,11 +22,13 @@ struct device_set {
     struct virtio_device *devices[DEVICES_MAX];
     void (*free[DEVICES_MAX])(struct virtio_device *);
     unsigned count;
+    struct share *shares[CONFIG_MAX_SHARES];
+    unsigned share_count;
     struct virtio_device *vsock; /* one of them, or NULL */
 };
 
-/* Open what the description names and make the devices on `loop`; the console device only if
- * `consoles`. On failure the set is empty. */
+/* Open what the description names and make the devices on `loop`, or with one of their own; the console
+ * device only if `consoles`. On failure the set is empty. */
 int devices_make(struct device_set *set, const struct dayfly_config *config, bool consoles,
                  struct loop *loop, const struct log *log, struct dayfly_err *err);
 

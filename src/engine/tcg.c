@@ -2,9 +2,9 @@
 /*
  * Engine tcg: QEMU's translator as the processor, our own devices around it.
  *
- * Theory of operation. QEMU runs as a child with -machine microvm and a PCI Express bus. Disks, vsock
- * and entropy are vhost-user front ends there, each at one end of a socketpair; the other end is a
- * transport/vhost_user.c of ours on the machine's loop, around the very device that engine kvm would
+ * Theory of operation. QEMU runs as a child with -machine microvm and a PCI Express bus. Disks, shares,
+ * vsock and entropy are vhost-user front ends there, each at one end of a socketpair; the other end is
+ * a transport/vhost_user.c of ours on the device's loop, around the very device that engine kvm would
  * carry over PCI. Guest memory is a memfd that QEMU shares with them. Consoles and the serial port are
  * QEMU's own, relayed to where the description wants them. QMP, over a socketpair too, starts, pauses
  * and ends the guest. No socket or file has a name, so nothing is left behind, whoever dies first:
@@ -36,6 +36,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/text.h"
+#include "virtio/fs.h"
 
 #define TCG_PROGRAM      "qemu-system-x86_64"
 #define TCG_ANSWER_MS    20000 /* QEMU's own start on a busy host */
@@ -189,6 +190,21 @@ static int pass_socket(struct command_line *line, int *ours)
     return command_line_pass(line, pair[1]);
 }
 
+/* The tag of a share as QEMU's option parser wants it. */
+static const char *double_commas(char out[static 2 * VIRTIO_FS_TAG_BYTES + 1],
+                                 struct virtio_device *device)
+{
+    char tag[VIRTIO_FS_TAG_BYTES], *at = out;
+    virtio_config_read(device, 0, tag, sizeof(tag));
+    for (size_t i = 0; i < sizeof(tag) && tag[i]; i++) {
+        if (tag[i] == ',')
+            *at++ = ',';
+        *at++ = tag[i];
+    }
+    *at = '\0';
+    return out;
+}
+
 static int add_back_end(struct engine *engine, struct command_line *line, struct virtio_device *device,
                         struct dayfly_err *err)
 {
@@ -196,7 +212,9 @@ static int add_back_end(struct engine *engine, struct command_line *line, struct
         [VIRTIO_ID_BLOCK] = "vhost-user-blk-pci",
         [VIRTIO_ID_VSOCK] = "vhost-user-vsock-pci",
         [VIRTIO_ID_ENTROPY] = "vhost-user-rng-pci",
+        [VIRTIO_ID_FS] = "vhost-user-fs-pci",
     };
+    char tag[2 * VIRTIO_FS_TAG_BYTES + 1];
     unsigned i = engine->back_end_count;
     int ours, theirs = pass_socket(line, &ours);
     if (theirs < 0)
@@ -208,8 +226,13 @@ static int add_back_end(struct engine *engine, struct command_line *line, struct
     command_line_add(line, "-chardev");
     command_line_addf(line, "socket,id=back-end%u,fd=%d", i, theirs);
     command_line_add(line, "-device");
-    command_line_addf(line, "%s,chardev=back-end%u%s", front_ends[device->ops->id], i,
-                      device->ops->id == VIRTIO_ID_BLOCK ? ",num-queues=1" : "");
+    if (device->ops->id == VIRTIO_ID_FS) /* QEMU shows the guest this tag, and not the device's */
+        command_line_addf(line, "%s,chardev=back-end%u,tag=%s,num-request-queues=%u,queue-size=%u",
+                          front_ends[device->ops->id], i, double_commas(tag, device),
+                          device->queue_count - 1, device->queues[0].size_max);
+    else
+        command_line_addf(line, "%s,chardev=back-end%u%s", front_ends[device->ops->id], i,
+                          device->ops->id == VIRTIO_ID_BLOCK ? ",num-queues=1" : "");
     return 0;
 }
 
