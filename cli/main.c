@@ -11,6 +11,7 @@
     X(vm)                                                                                              \
     X(image)                                                                                           \
     X(kernel)                                                                                          \
+    X(fs)                                                                                              \
     X(changes)                                                                                         \
     X(doctor)                                                                                          \
     X(validate)                                                                                        \
