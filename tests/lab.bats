@@ -134,6 +134,14 @@ second line" ]
     [ "${lines[1]}" -lt 1048576 ]
 }
 
+@test "the clock interrupts L1 all the time, whatever becomes of its timer" {
+    # shellcheck disable=SC2016
+    run "$LAB" --timeout 60 sh -c 'ticks() { sed -n "s/^ *[0-9]*: *\([0-9]*\) .* rtc0$/\1/p" /proc/interrupts; }
+        before=$(ticks); until [ "$(ticks)" -ge $((before + 16)) ]; do :; done; echo ticks'
+    [ "$status" -eq 0 ]
+    [ "$output" = ticks ]
+}
+
 @test "--no-nested gives no /dev/kvm" {
     run "$LAB" --no-nested sh -c '! (: </dev/kvm)'
     [ "$status" -eq 0 ]
