@@ -202,7 +202,7 @@ int op_symlink(struct request *r)
     if (rc == 0)
         rc = request_text(r, target, sizeof(target));
     if (rc == 0)
-        rc = begin_create(r, 0, &ext);
+        rc = begin_create(r, r->thread->umask, &ext);
     if (rc < 0)
         return rc;
     if (symlinkat(target, r->node.fd, name) < 0)

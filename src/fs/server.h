@@ -37,6 +37,7 @@ struct fs {
     atomic_uint_least64_t unlocked;
 
     pthread_rwlock_t session;
+    struct log_limit refused;
     bool started;   /* by INIT; what follows is agreed there */
     uint64_t flags; /* FUSE_INIT's, as answered */
 };

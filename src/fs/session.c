@@ -14,6 +14,7 @@
 #include "fs/server.h"
 #include "util/arith.h"
 #include "util/iov.h"
+#include "util/log.h"
 
 /* Requests that the guest may have under way for readahead and write-back; Linux' own idea is 12. */
 #define BACKGROUND_MAX       64
@@ -113,24 +114,19 @@ static uint64_t wanted_flags(const struct fs *fs)
         labels &= exports[i].idmap.kind == FS_IDMAP_IDENTITY;
     }
     uint64_t flags = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES |
-                     FUSE_DONT_MASK | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO |
-                     FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES | FUSE_SUBMOUNTS |
-                     FUSE_INIT_EXT | FUSE_CREATE_SUPP_GROUP;
+                     FUSE_DONT_MASK | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 |
+                     FUSE_MAX_PAGES | FUSE_SUBMOUNTS | FUSE_INIT_EXT | FUSE_CREATE_SUPP_GROUP;
     if (!fs->no_locks)
         flags |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
     if (!fs->no_xattr)
         flags |= FUSE_SETXATTR_EXT | (acls ? FUSE_POSIX_ACL : 0) | (labels ? FUSE_SECURITY_CTX : 0);
     if (fs->writeback)
         flags |= FUSE_WRITEBACK_CACHE;
-    switch (fs->cache) {
-    case FS_CACHE_NONE:
+    if (fs->cache == FS_CACHE_NONE) /* what READDIRPLUS says of a file would be forgotten at once */
         return flags | FUSE_DIRECT_IO_ALLOW_MMAP;
-    case FS_CACHE_AUTO:
-        return flags | FUSE_AUTO_INVAL_DATA | FUSE_CACHE_SYMLINKS;
-    case FS_CACHE_ALWAYS:
-        break;
-    }
-    return flags | FUSE_CACHE_SYMLINKS;
+    if (fs->cache == FS_CACHE_AUTO)
+        flags |= FUSE_AUTO_INVAL_DATA;
+    return flags | FUSE_CACHE_SYMLINKS | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
 }
 
 static int op_init(struct request *r)
@@ -144,8 +140,12 @@ static int op_init(struct request *r)
     session_end(fs);
     if (in.major > FUSE_KERNEL_VERSION) /* the guest asks again, with a major number of ours */
         return request_reply(r, &out, sizeof(out));
-    if (in.major < FUSE_KERNEL_VERSION || in.minor < FUSE_MINOR_OLDEST)
+    if (in.major < FUSE_KERNEL_VERSION || in.minor < FUSE_MINOR_OLDEST) {
+        log_limited(fs->log, &fs->refused, LOG_WARN,
+                    "a guest speaks FUSE %u.%u; %u.%u is the oldest that is served", in.major, in.minor,
+                    FUSE_KERNEL_VERSION, FUSE_MINOR_OLDEST);
         return -EPROTO;
+    }
 
     uint64_t offered = in.flags;
     if (offered & FUSE_INIT_EXT)
