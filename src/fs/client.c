@@ -2,11 +2,9 @@
 #include "fs/client.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +29,8 @@ struct client {
     size_t extension_bytes;
     uint64_t flags; /* agreed by INIT */
 
+    struct fs_thread self;
+    bool here; /* no thread of its own */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -41,18 +41,17 @@ struct client {
 
 /* -- the serving thread -------------------------------------------------------------------------- */
 
+static void enter(struct client *c)
+{
+    struct dayfly_err err;
+    int rc = fs_thread_enter(c->fs, &c->self, &err);
+    assert(rc == 0);
+}
+
 static void *serve(void *arg)
 {
     struct client *c = arg;
-    struct fs_thread self;
-    struct dayfly_err err = {0};
-    unsigned applied;
-    int rc = fs_lock_up(c->fs, NULL, 0, &applied, &err);
-    if (rc == 0 || rc == -EALREADY)
-        rc = fs_thread_enter(c->fs, &self, &err);
-    if (rc < 0)
-        fprintf(stderr, "%s\n", err.msg);
-    assert(rc == 0);
+    enter(c);
     pthread_mutex_lock(&c->lock);
     c->ready = true;
     pthread_cond_broadcast(&c->wake);
@@ -63,7 +62,7 @@ static void *serve(void *arg)
             break;
         struct fs_request *job = c->job;
         pthread_mutex_unlock(&c->lock);
-        ssize_t n = fs_serve(c->fs, &self, job);
+        ssize_t n = fs_serve(c->fs, &c->self, job);
         pthread_mutex_lock(&c->lock);
         c->result = n;
         c->job = NULL;
@@ -71,17 +70,31 @@ static void *serve(void *arg)
         pthread_cond_broadcast(&c->wake);
     }
     pthread_mutex_unlock(&c->lock);
-    fs_thread_leave(&self);
+    fs_thread_leave(&c->self);
     return NULL;
+}
+
+static struct client *make(struct fs *fs)
+{
+    struct client *c = calloc(1, sizeof(*c));
+    assert(c);
+    c->fs = fs;
+    c->random = 0x2545f4914f6cdd1d;
+    return c;
+}
+
+struct client *client_new_here(struct fs *fs)
+{
+    struct client *c = make(fs);
+    c->here = true;
+    enter(c);
+    return c;
 }
 
 struct client *client_new(struct fs *fs)
 {
-    struct client *c = calloc(1, sizeof(*c));
+    struct client *c = make(fs);
     sigset_t all, before;
-    assert(c);
-    c->fs = fs;
-    c->random = 0x2545f4914f6cdd1d;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
     sigfillset(&all);
@@ -100,6 +113,11 @@ void client_free(struct client *c)
 {
     if (!c)
         return;
+    if (c->here) {
+        fs_thread_leave(&c->self);
+        free(c);
+        return;
+    }
     pthread_mutex_lock(&c->lock);
     c->stop = true;
     pthread_cond_broadcast(&c->wake);
@@ -112,6 +130,8 @@ void client_free(struct client *c)
 
 static ssize_t hand_over(struct client *c, struct fs_request *job)
 {
+    if (c->here)
+        return fs_serve(c->fs, &c->self, job);
     pthread_mutex_lock(&c->lock);
     c->job = job;
     c->done = false;
@@ -322,18 +342,7 @@ ssize_t client_raw(struct client *c, const void *in_bytes, size_t len, size_t ou
 
 /* -- requests ------------------------------------------------------------------------------------ */
 
-#define PART(x)    ((struct client_part){(x), sizeof(*(x))})
-#define TEXT(s)    ((struct client_part){(s), strlen(s) + 1})
-#define PARTS(...) ((struct client_part[]){__VA_ARGS__})
-#define COUNT(...) (sizeof(PARTS(__VA_ARGS__)) / sizeof(struct client_part))
-
-/* A reply of exactly this size, or none is wanted. */
-#define CALL(c, opcode, nodeid, reply, ...)                                                            \
-    call_exact(c, opcode, nodeid, PARTS(__VA_ARGS__), COUNT(__VA_ARGS__), reply, sizeof(*(reply)))
-#define CALL_VOID(c, opcode, nodeid, ...)                                                              \
-    client_call(c, opcode, nodeid, PARTS(__VA_ARGS__), COUNT(__VA_ARGS__), NULL, NULL)
-
-static int call_exact(struct client *c, uint32_t opcode, uint64_t nodeid,
+int client_call_exact(struct client *c, uint32_t opcode, uint64_t nodeid,
                       const struct client_part *parts, unsigned count, void *reply, size_t size)
 {
     size_t got = size;
@@ -351,7 +360,7 @@ int client_init(struct client *c, uint64_t flags, struct fuse_init_out *out)
         .flags = (uint32_t)flags | FUSE_INIT_EXT,
         .flags2 = (uint32_t)(flags >> 32),
     };
-    int rc = CALL(c, FUSE_INIT, 0, out, PART(&in));
+    int rc = client_ask(c, FUSE_INIT, 0, out, CLIENT_PART(&in));
     if (rc == 0)
         c->flags = out->flags | (uint64_t)out->flags2 << 32;
     return rc;
@@ -359,13 +368,13 @@ int client_init(struct client *c, uint64_t flags, struct fuse_init_out *out)
 
 int client_lookup(struct client *c, uint64_t dir, const char *name, struct fuse_entry_out *out)
 {
-    return CALL(c, FUSE_LOOKUP, dir, out, TEXT(name));
+    return client_ask(c, FUSE_LOOKUP, dir, out, CLIENT_TEXT(name));
 }
 
 void client_forget(struct client *c, uint64_t nodeid, uint64_t lookups)
 {
     struct fuse_forget_in in = {.nlookup = lookups};
-    int rc = CALL_VOID(c, FUSE_FORGET, nodeid, PART(&in));
+    int rc = client_send(c, FUSE_FORGET, nodeid, CLIENT_PART(&in));
     assert(rc == CLIENT_NO_REPLY);
 }
 
@@ -373,7 +382,7 @@ int client_getattr(struct client *c, uint64_t nodeid, struct fuse_attr *attr)
 {
     struct fuse_getattr_in in = {0};
     struct fuse_attr_out out;
-    int rc = CALL(c, FUSE_GETATTR, nodeid, &out, PART(&in));
+    int rc = client_ask(c, FUSE_GETATTR, nodeid, &out, CLIENT_PART(&in));
     *attr = out.attr;
     return rc;
 }
@@ -382,7 +391,7 @@ int client_setattr(struct client *c, uint64_t nodeid, const struct fuse_setattr_
                    struct fuse_attr *attr)
 {
     struct fuse_attr_out out;
-    int rc = CALL(c, FUSE_SETATTR, nodeid, &out, PART(in));
+    int rc = client_ask(c, FUSE_SETATTR, nodeid, &out, CLIENT_PART(in));
     if (attr)
         *attr = out.attr;
     return rc;
@@ -396,7 +405,7 @@ int client_create(struct client *c, uint64_t dir, const char *name, uint32_t fla
         struct fuse_entry_out entry;
         struct fuse_open_out open;
     } out;
-    int rc = CALL(c, FUSE_CREATE, dir, &out, PART(&in), TEXT(name));
+    int rc = client_ask(c, FUSE_CREATE, dir, &out, CLIENT_PART(&in), CLIENT_TEXT(name));
     *entry = out.entry;
     *open = out.open;
     return rc;
@@ -406,37 +415,37 @@ int client_mkdir(struct client *c, uint64_t dir, const char *name, uint32_t mode
                  struct fuse_entry_out *entry)
 {
     struct fuse_mkdir_in in = {.mode = mode};
-    return CALL(c, FUSE_MKDIR, dir, entry, PART(&in), TEXT(name));
+    return client_ask(c, FUSE_MKDIR, dir, entry, CLIENT_PART(&in), CLIENT_TEXT(name));
 }
 
 int client_mknod(struct client *c, uint64_t dir, const char *name, uint32_t mode, uint32_t rdev,
                  struct fuse_entry_out *entry)
 {
     struct fuse_mknod_in in = {.mode = mode, .rdev = rdev};
-    return CALL(c, FUSE_MKNOD, dir, entry, PART(&in), TEXT(name));
+    return client_ask(c, FUSE_MKNOD, dir, entry, CLIENT_PART(&in), CLIENT_TEXT(name));
 }
 
 int client_symlink(struct client *c, uint64_t dir, const char *name, const char *target,
                    struct fuse_entry_out *entry)
 {
-    return CALL(c, FUSE_SYMLINK, dir, entry, TEXT(name), TEXT(target));
+    return client_ask(c, FUSE_SYMLINK, dir, entry, CLIENT_TEXT(name), CLIENT_TEXT(target));
 }
 
 int client_link(struct client *c, uint64_t old, uint64_t dir, const char *name,
                 struct fuse_entry_out *entry)
 {
     struct fuse_link_in in = {.oldnodeid = old};
-    return CALL(c, FUSE_LINK, dir, entry, PART(&in), TEXT(name));
+    return client_ask(c, FUSE_LINK, dir, entry, CLIENT_PART(&in), CLIENT_TEXT(name));
 }
 
 int client_unlink(struct client *c, uint64_t dir, const char *name)
 {
-    return CALL_VOID(c, FUSE_UNLINK, dir, TEXT(name));
+    return client_send(c, FUSE_UNLINK, dir, CLIENT_TEXT(name));
 }
 
 int client_rmdir(struct client *c, uint64_t dir, const char *name)
 {
-    return CALL_VOID(c, FUSE_RMDIR, dir, TEXT(name));
+    return client_send(c, FUSE_RMDIR, dir, CLIENT_TEXT(name));
 }
 
 int client_rename(struct client *c, uint64_t dir, const char *name, uint64_t newdir,
@@ -444,45 +453,47 @@ int client_rename(struct client *c, uint64_t dir, const char *name, uint64_t new
 {
     struct fuse_rename2_in in = {.newdir = newdir, .flags = flags};
     struct fuse_rename_in old = {.newdir = newdir};
-    return flags ? CALL_VOID(c, FUSE_RENAME2, dir, PART(&in), TEXT(name), TEXT(newname))
-                 : CALL_VOID(c, FUSE_RENAME, dir, PART(&old), TEXT(name), TEXT(newname));
+    return flags ? client_send(c, FUSE_RENAME2, dir, CLIENT_PART(&in), CLIENT_TEXT(name),
+                               CLIENT_TEXT(newname))
+                 : client_send(c, FUSE_RENAME, dir, CLIENT_PART(&old), CLIENT_TEXT(name),
+                               CLIENT_TEXT(newname));
 }
 
 int client_open(struct client *c, uint64_t nodeid, uint32_t flags, struct fuse_open_out *out)
 {
     struct fuse_open_in in = {.flags = flags};
-    return CALL(c, FUSE_OPEN, nodeid, out, PART(&in));
+    return client_ask(c, FUSE_OPEN, nodeid, out, CLIENT_PART(&in));
 }
 
 int client_opendir(struct client *c, uint64_t nodeid, struct fuse_open_out *out)
 {
     struct fuse_open_in in = {.flags = O_RDONLY | O_DIRECTORY};
-    return CALL(c, FUSE_OPENDIR, nodeid, out, PART(&in));
+    return client_ask(c, FUSE_OPENDIR, nodeid, out, CLIENT_PART(&in));
 }
 
 int client_release(struct client *c, uint64_t nodeid, uint64_t fh)
 {
     struct fuse_release_in in = {.fh = fh};
-    return CALL_VOID(c, FUSE_RELEASE, nodeid, PART(&in));
+    return client_send(c, FUSE_RELEASE, nodeid, CLIENT_PART(&in));
 }
 
 int client_releasedir(struct client *c, uint64_t nodeid, uint64_t fh)
 {
     struct fuse_release_in in = {.fh = fh};
-    return CALL_VOID(c, FUSE_RELEASEDIR, nodeid, PART(&in));
+    return client_send(c, FUSE_RELEASEDIR, nodeid, CLIENT_PART(&in));
 }
 
 int client_flush(struct client *c, uint64_t nodeid, uint64_t fh, uint64_t owner)
 {
     struct fuse_flush_in in = {.fh = fh, .lock_owner = owner};
-    return CALL_VOID(c, FUSE_FLUSH, nodeid, PART(&in));
+    return client_send(c, FUSE_FLUSH, nodeid, CLIENT_PART(&in));
 }
 
 ssize_t client_read(struct client *c, uint64_t nodeid, uint64_t fh, void *buf, size_t len,
                     uint64_t offset)
 {
     struct fuse_read_in in = {.fh = fh, .offset = offset, .size = (uint32_t)len};
-    int rc = client_call(c, FUSE_READ, nodeid, PARTS(PART(&in)), 1, buf, &len);
+    int rc = client_call(c, FUSE_READ, nodeid, CLIENT_PARTS(CLIENT_PART(&in)), 1, buf, &len);
     return rc < 0 ? rc : (ssize_t)len;
 }
 
@@ -492,7 +503,7 @@ ssize_t client_write(struct client *c, uint64_t nodeid, uint64_t fh, const void 
     struct fuse_write_in in = {
         .fh = fh, .offset = offset, .size = (uint32_t)len, .write_flags = write_flags};
     struct fuse_write_out out;
-    int rc = CALL(c, FUSE_WRITE, nodeid, &out, PART(&in), {buf, len});
+    int rc = client_ask(c, FUSE_WRITE, nodeid, &out, CLIENT_PART(&in), {buf, len});
     return rc < 0 ? rc : (ssize_t)out.size;
 }
 
@@ -501,7 +512,7 @@ ssize_t client_readdir(struct client *c, uint64_t nodeid, uint64_t fh, uint64_t 
 {
     struct fuse_read_in in = {.fh = fh, .offset = offset, .size = (uint32_t)len};
     uint32_t opcode = plus ? FUSE_READDIRPLUS : FUSE_READDIR;
-    int rc = client_call(c, opcode, nodeid, PARTS(PART(&in)), 1, buf, &len);
+    int rc = client_call(c, opcode, nodeid, CLIENT_PARTS(CLIENT_PART(&in)), 1, buf, &len);
     return rc < 0 ? rc : (ssize_t)len;
 }
 
@@ -511,10 +522,11 @@ ssize_t client_getxattr(struct client *c, uint64_t nodeid, const char *name, voi
     struct fuse_getxattr_out out;
     int rc;
     if (len == 0) {
-        rc = CALL(c, FUSE_GETXATTR, nodeid, &out, PART(&in), TEXT(name));
+        rc = client_ask(c, FUSE_GETXATTR, nodeid, &out, CLIENT_PART(&in), CLIENT_TEXT(name));
         return rc < 0 ? rc : (ssize_t)out.size;
     }
-    rc = client_call(c, FUSE_GETXATTR, nodeid, PARTS(PART(&in), TEXT(name)), 2, buf, &len);
+    rc = client_call(c, FUSE_GETXATTR, nodeid, CLIENT_PARTS(CLIENT_PART(&in), CLIENT_TEXT(name)), 2,
+                     buf, &len);
     return rc < 0 ? rc : (ssize_t)len;
 }
 
@@ -523,12 +535,12 @@ int client_setxattr(struct client *c, uint64_t nodeid, const char *name, const v
 {
     struct fuse_setxattr_in in = {.size = (uint32_t)len, .flags = flags, .setxattr_flags = ext_flags};
     size_t in_bytes = c->flags & FUSE_SETXATTR_EXT ? sizeof(in) : FUSE_COMPAT_SETXATTR_IN_SIZE;
-    return CALL_VOID(c, FUSE_SETXATTR, nodeid, {&in, in_bytes}, TEXT(name), {value, len});
+    return client_send(c, FUSE_SETXATTR, nodeid, {&in, in_bytes}, CLIENT_TEXT(name), {value, len});
 }
 
 int client_lock(struct client *c, uint32_t opcode, uint64_t nodeid, const struct fuse_lk_in *in,
                 struct fuse_lk_out *out)
 {
-    return opcode == FUSE_GETLK ? CALL(c, opcode, nodeid, out, PART(in))
-                                : CALL_VOID(c, opcode, nodeid, PART(in));
+    return opcode == FUSE_GETLK ? client_ask(c, opcode, nodeid, out, CLIENT_PART(in))
+                                : client_send(c, opcode, nodeid, CLIENT_PART(in));
 }

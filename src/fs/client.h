@@ -7,8 +7,7 @@
  * form. It shares no code with the server and is written from the protocol.
  *
  * A client has a serving thread of its own, since one that has entered a server (fs_thread_enter) is no
- * longer who it was. The first client's is locked up (fs_lock_up), as a device's threads are, and ends
- * last. Several clients of one server serve at the same time.
+ * longer who it was. Several clients of one server serve at the same time.
  *
  * Requests and replies are cut into segments that are heap blocks of their own size, so that a
  * sanitizer sees one byte too many; what the server must not write is filled and compared. A reply of a
@@ -41,6 +40,8 @@ enum client_cut {
 
 /* Assertion failures if there is no memory or no thread. */
 struct client *client_new(struct fs *fs);
+/* One that serves in the calling thread, which enters the server and is good for nothing else then. */
+struct client *client_new_here(struct fs *fs);
 void client_free(struct client *c);
 void client_cut(struct client *c, enum client_cut cut);
 /* As whom requests are made from now on; root at first. */
@@ -60,6 +61,22 @@ struct client_part {
  */
 int client_call(struct client *c, uint32_t opcode, uint64_t nodeid, const struct client_part *parts,
                 unsigned count, void *reply, size_t *reply_bytes);
+
+#define CLIENT_PART(x)    ((struct client_part){(x), sizeof(*(x))})
+#define CLIENT_TEXT(s)    ((struct client_part){(s), strlen(s) + 1})
+#define CLIENT_PARTS(...) ((struct client_part[]){__VA_ARGS__})
+#define CLIENT_COUNT(...) (sizeof(CLIENT_PARTS(__VA_ARGS__)) / sizeof(struct client_part))
+
+/* A request whose reply has no body. */
+#define client_send(c, opcode, nodeid, ...)                                                            \
+    client_call(c, opcode, nodeid, CLIENT_PARTS(__VA_ARGS__), CLIENT_COUNT(__VA_ARGS__), NULL, NULL)
+
+/* A request whose reply has just the size of *reply. */
+#define client_ask(c, opcode, nodeid, reply, ...)                                                      \
+    client_call_exact(c, opcode, nodeid, CLIENT_PARTS(__VA_ARGS__), CLIENT_COUNT(__VA_ARGS__), reply,  \
+                      sizeof(*(reply)))
+int client_call_exact(struct client *c, uint32_t opcode, uint64_t nodeid,
+                      const struct client_part *parts, unsigned count, void *reply, size_t size);
 
 /* Bytes as they are, header included: nothing is checked but what is written. `out_room` counts the
  * reply's header. Returns what fs_serve did. */

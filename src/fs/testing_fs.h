@@ -21,7 +21,7 @@
 #include "util/tree.h"
 
 #define ROOT        UINT64_C(1)
-#define ALL_OFFERED (~(uint64_t)FUSE_INIT_RESERVED)
+#define ALL_OFFERED (~(UINT64_C(1) << 31)) /* all but FUSE_INIT_RESERVED */
 
 struct share {
     char path[64];

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Locks of the guest's processes: among themselves, and against those of the host. */
+
+#include <sys/file.h>
+
+#include "fs/testing_fs.h"
+
+struct locks {
+    struct share s;
+    uint64_t node, fh;
+};
+
+static void begin(struct locks *l)
+{
+    share_begin(&l->s);
+    l->fh = new_file(&l->s, "file", &l->node);
+}
+
+static int set(struct locks *l, uint64_t fh, uint64_t owner, uint32_t type, uint64_t start,
+               uint64_t end, uint32_t opcode)
+{
+    struct fuse_lk_in in = {.fh = fh, .owner = owner, .lk = {start, end, type, 1}};
+    return client_lock(l->s.c, opcode, l->node, &in, NULL);
+}
+
+static uint32_t blocker(struct locks *l, uint64_t fh, uint64_t owner, uint32_t type, uint64_t start,
+                        uint64_t end, struct fuse_file_lock *found)
+{
+    struct fuse_lk_in in = {.fh = fh, .owner = owner, .lk = {start, end, type, 1}};
+    struct fuse_lk_out out;
+    assert_int_equal(client_lock(l->s.c, FUSE_GETLK, l->node, &in, &out), 0);
+    if (found)
+        *found = out.lk;
+    return out.lk.type;
+}
+
+/* By a process of the host. -EAGAIN, or 0. */
+static int host_try(struct locks *l, short type, off_t start, off_t len)
+{
+    struct flock lk = {.l_type = type, .l_start = start, .l_len = len};
+    int fd = openat(l->s.dir, "file", O_RDWR | O_CLOEXEC);
+    int rc = fcntl(fd, F_OFD_SETLK, &lk) < 0 ? -errno : 0;
+    close(fd);
+    return rc;
+}
+
+static void owners_are_apart(void **state)
+{
+    struct locks l;
+    struct fuse_file_lock found;
+    begin(&l);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 0, 9, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 2, F_WRLCK, 5, 14, FUSE_SETLK), -EAGAIN);
+    assert_int_equal(set(&l, l.fh, 2, F_WRLCK, 10, 14, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 1, F_RDLCK, 5, 5, FUSE_SETLK), 0); /* its own */
+    assert_int_equal(blocker(&l, l.fh, 1, F_WRLCK, 0, INT64_MAX, &found), F_WRLCK);
+    assert_int_equal(found.start, 10);
+    assert_int_equal(found.end, 14);
+    assert_int_equal(blocker(&l, l.fh, 3, F_RDLCK, 5, 5, NULL), F_UNLCK);
+    assert_int_equal(blocker(&l, l.fh, 3, F_WRLCK, 5, 5, NULL), F_RDLCK);
+    assert_int_equal(set(&l, l.fh, 1, F_UNLCK, 0, INT64_MAX, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 2, F_WRLCK, 0, 4, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 4, F_UNLCK, 0, INT64_MAX, FUSE_SETLK), 0); /* had none */
+    share_end(&l.s);
+}
+
+/* The same process, by two descriptors: its locks are one set, and closing either drops them. */
+static void an_owners_locks_are_of_the_file(void **state)
+{
+    struct locks l;
+    struct fuse_open_out other;
+    begin(&l);
+    assert_int_equal(client_open(l.s.c, l.node, O_RDONLY, &other), 0);
+    assert_int_equal(set(&l, other.fh, 1, F_RDLCK, 0, 9, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 0, 9, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 2, F_RDLCK, 0, 9, FUSE_SETLK), -EAGAIN);
+    uint64_t before = fs_unlocked(l.s.fs);
+    assert_int_equal(client_flush(l.s.c, l.node, other.fh, 1), 0);
+    assert_true(fs_unlocked(l.s.fs) > before);
+    assert_int_equal(set(&l, l.fh, 2, F_RDLCK, 0, 9, FUSE_SETLK), 0);
+    /* Another owner's close takes nothing away. */
+    assert_int_equal(client_flush(l.s.c, l.node, l.fh, 1), 0);
+    assert_int_equal(set(&l, l.fh, 3, F_WRLCK, 0, 9, FUSE_SETLK), -EAGAIN);
+    share_end(&l.s);
+}
+
+/* OFD locks of the guest: their owner is an open file, and only its release ends them. */
+static void release_drops_what_its_handle_made(void **state)
+{
+    struct locks l;
+    struct fuse_open_out other;
+    begin(&l);
+    assert_int_equal(client_open(l.s.c, l.node, O_RDWR, &other), 0);
+    assert_int_equal(set(&l, other.fh, 77, F_WRLCK, 0, 9, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 0, 9, FUSE_SETLK), -EAGAIN);
+    uint64_t before = fs_unlocked(l.s.fs);
+    assert_int_equal(client_release(l.s.c, l.node, other.fh), 0);
+    assert_true(fs_unlocked(l.s.fs) > before);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 0, 9, FUSE_SETLK), 0);
+    share_end(&l.s);
+}
+
+static void who_has_to_wait_asks_again(void **state)
+{
+    struct locks l;
+    begin(&l);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 0, 9, FUSE_SETLKW), 0);
+    assert_int_equal(set(&l, l.fh, 2, F_WRLCK, 0, 9, FUSE_SETLKW), CLIENT_LATER);
+    uint64_t before = fs_unlocked(l.s.fs);
+    assert_int_equal(set(&l, l.fh, 1, F_RDLCK, 0, 9, FUSE_SETLK), 0); /* lets readers in */
+    assert_true(fs_unlocked(l.s.fs) > before);
+    assert_int_equal(set(&l, l.fh, 2, F_WRLCK, 0, 9, FUSE_SETLKW), CLIENT_LATER);
+    assert_int_equal(set(&l, l.fh, 1, F_UNLCK, 0, 9, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 2, F_WRLCK, 0, 9, FUSE_SETLKW), 0);
+    assert_int_equal(client_release(l.s.c, l.node, l.fh), 0);
+    assert_int_equal(set(&l, l.fh, 3, F_WRLCK, 0, 9, FUSE_SETLKW), -EBADF);
+    share_end(&l.s);
+}
+
+static void the_host_sees_them(void **state)
+{
+    struct locks l;
+    begin(&l);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 5, 9, FUSE_SETLK), 0);
+    assert_int_equal(host_try(&l, F_WRLCK, 0, 0), -EAGAIN);
+    assert_int_equal(host_try(&l, F_WRLCK, 0, 5), 0);
+    struct flock lk = {.l_type = F_RDLCK, .l_start = 100, .l_len = 10};
+    int fd = openat(l.s.dir, "file", O_RDWR | O_CLOEXEC);
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lk), 0);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 109, INT64_MAX, FUSE_SETLK), -EAGAIN);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 110, INT64_MAX, FUSE_SETLK), 0);
+    assert_int_equal(blocker(&l, l.fh, 1, F_WRLCK, 100, 100, NULL), F_RDLCK);
+    close(fd);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 0, INT64_MAX, FUSE_SETLK), 0);
+    fs_reset(l.s.fs);
+    assert_int_equal(host_try(&l, F_WRLCK, 0, 0), 0);
+    share_end(&l.s);
+}
+
+static int flock_by(struct locks *l, uint64_t fh, uint32_t type, uint32_t opcode)
+{
+    struct fuse_lk_in in = {
+        .fh = fh, .owner = fh, .lk = {0, INT64_MAX, type, 1}, .lk_flags = FUSE_LK_FLOCK};
+    return client_lock(l->s.c, opcode, l->node, &in, NULL);
+}
+
+static void flocks_are_of_the_open_file(void **state)
+{
+    struct locks l;
+    struct fuse_open_out other;
+    begin(&l);
+    assert_int_equal(client_open(l.s.c, l.node, O_RDONLY, &other), 0);
+    assert_int_equal(flock_by(&l, l.fh, F_WRLCK, FUSE_SETLK), 0);
+    assert_int_equal(flock_by(&l, other.fh, F_RDLCK, FUSE_SETLK), -EAGAIN);
+    assert_int_equal(flock_by(&l, other.fh, F_RDLCK, FUSE_SETLKW), CLIENT_LATER);
+    int fd = openat(l.s.dir, "file", O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(fd, LOCK_SH | LOCK_NB), -1);
+    /* A record lock is another thing. */
+    assert_int_equal(set(&l, other.fh, 5, F_RDLCK, 0, 9, FUSE_SETLK), 0);
+    uint64_t before = fs_unlocked(l.s.fs);
+    assert_int_equal(client_release(l.s.c, l.node, l.fh), 0);
+    assert_true(fs_unlocked(l.s.fs) > before);
+    assert_int_equal(flock_by(&l, other.fh, F_RDLCK, FUSE_SETLKW), 0);
+    assert_int_equal(flock(fd, LOCK_SH | LOCK_NB), 0);
+    assert_int_equal(flock_by(&l, other.fh, F_UNLCK, FUSE_SETLK), 0);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+    close(fd);
+    share_end(&l.s);
+}
+
+static void ranges_that_are_none_are_refused(void **state)
+{
+    struct locks l;
+    struct fuse_lk_out out;
+    begin(&l);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 10, 9, FUSE_SETLK), -EINVAL);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, UINT64_MAX, UINT64_MAX, FUSE_SETLK), -EINVAL);
+    assert_int_equal(set(&l, l.fh, 1, 17, 0, 9, FUSE_SETLK), -EINVAL);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, INT64_MAX, INT64_MAX, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 1, F_WRLCK, 0, UINT64_MAX, FUSE_SETLK), 0);
+    struct fuse_lk_in in = {.fh = l.fh, .lk = {0, 9, F_UNLCK, 0}};
+    assert_int_equal(client_lock(l.s.c, FUSE_GETLK, l.node, &in, &out), -EINVAL);
+    share_end(&l.s);
+}
+
+static void locks_are_bounded(void **state)
+{
+    struct locks l;
+    struct fs_options options = {.open_max = 16};
+    share_begin_with(&l.s, "/dev/shm", &options, own_idmap(), false);
+    l.fh = new_file(&l.s, "file", &l.node);
+    for (uint64_t owner = 1; owner <= 16; owner++)
+        assert_int_equal(set(&l, l.fh, owner, F_RDLCK, 0, 9, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 17, F_RDLCK, 0, 9, FUSE_SETLK), -ENOLCK);
+    assert_int_equal(client_flush(l.s.c, l.node, l.fh, 3), 0);
+    assert_int_equal(set(&l, l.fh, 17, F_RDLCK, 0, 9, FUSE_SETLK), 0);
+    share_end(&l.s);
+}
+
+static void without_locks_there_are_none(void **state)
+{
+    struct locks l;
+    struct fs_options options = {.no_locks = true};
+    share_begin_with(&l.s, "/dev/shm", &options, own_idmap(), false);
+    l.fh = new_file(&l.s, "file", &l.node);
+    assert_int_equal(set(&l, l.fh, 1, F_RDLCK, 0, 9, FUSE_SETLK), -ENOSYS);
+    assert_int_equal(flock_by(&l, l.fh, F_RDLCK, FUSE_SETLK), -ENOSYS);
+    assert_int_equal(client_flush(l.s.c, l.node, l.fh, 3), -ENOSYS);
+    share_end(&l.s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(owners_are_apart),
+        cmocka_unit_test(an_owners_locks_are_of_the_file),
+        cmocka_unit_test(release_drops_what_its_handle_made),
+        cmocka_unit_test(who_has_to_wait_asks_again),
+        cmocka_unit_test(the_host_sees_them),
+        cmocka_unit_test(flocks_are_of_the_open_file),
+        cmocka_unit_test(ranges_that_are_none_are_refused),
+        cmocka_unit_test(locks_are_bounded),
+        cmocka_unit_test(without_locks_there_are_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
