@@ -30,7 +30,10 @@ int open_beneath(int dirfd, const char *name)
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
     int fd = (int)syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
-    return fd < 0 ? -errno : fd;
+    if (fd >= 0)
+        return fd;
+    /* EXDEV: it was there, and somebody moved it out of the directory meanwhile. */
+    return errno == EXDEV ? -ENOENT : -errno;
 }
 
 bool births_reliable(int fd)
