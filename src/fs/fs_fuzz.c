@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "fs/client.h"
@@ -78,6 +80,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     assert(base >= 0);
     umount2(path, MNT_DETACH);
     rmdir(path);
+    if (geteuid() != 0) { /* an ordinary user again, as it was before the user namespace */
+        struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+        struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+        int rc = (int)syscall(SYS_capset, &header, none);
+        assert(rc == 0);
+    }
     signal(SIGXFSZ, SIG_IGN);
     return 0;
 }

@@ -251,7 +251,7 @@ static void the_guests_umask_holds(void **state)
     share_end(&s);
 }
 
-static void special_files_are_made_where_they_may_be(void **state)
+static void special_files_are_made_and_not_opened(void **state)
 {
     struct share s;
     struct fuse_entry_out entry;
@@ -265,7 +265,13 @@ static void special_files_are_made_where_they_may_be(void **state)
     assert_int_equal(client_mknod(s.c, ROOT, "dir", S_IFDIR | 0755, 0, &entry), -EPERM);
     assert_int_equal(client_mknod(s.c, ROOT, "fifo", S_IFREG | 0644, 0, &entry), -EEXIST);
     share_end(&s);
+}
 
+static void device_nodes_are_for_who_is_root_on_the_host(void **state)
+{
+    struct share s;
+    struct fuse_entry_out entry;
+    struct fuse_open_out open;
     skip_unless_root();
     share_begin(&s); /* identity */
     assert_int_equal(client_mknod(s.c, ROOT, "null", S_IFCHR | 0666, 0x103, &entry), 0);
@@ -286,6 +292,8 @@ static void special_files_are_made_where_they_may_be(void **state)
     assert_int_equal(client_mknod(s.c, ROOT, "null", S_IFCHR | 0666, 0x103, &entry), -EPERM);
     assert_int_equal(client_mknod(s.c, ROOT, "disk", S_IFBLK | 0666, 0x103, &entry), -EPERM);
     assert_int_equal(client_mknod(s.c, ROOT, "fifo", S_IFIFO | 0666, 0, &entry), 0);
+    /* A whiteout of the guest's overlayfs is no device. */
+    assert_int_equal(client_mknod(s.c, ROOT, "whiteout", S_IFCHR, 0, &entry), 0);
     share_end(&s);
 }
 
@@ -635,7 +643,8 @@ int main(void)
         cmocka_unit_test(names_have_their_bounds),
         cmocka_unit_test(create_makes_new_files_only),
         cmocka_unit_test(the_guests_umask_holds),
-        cmocka_unit_test(special_files_are_made_where_they_may_be),
+        cmocka_unit_test(special_files_are_made_and_not_opened),
+        cmocka_unit_test(device_nodes_are_for_who_is_root_on_the_host),
         cmocka_unit_test(links_are_made_and_read),
         cmocka_unit_test(tmpfiles_have_no_name_until_they_are_linked),
         cmocka_unit_test(what_is_removed_stays_while_it_is_open),

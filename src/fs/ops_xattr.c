@@ -9,8 +9,8 @@
  *   other system.*           identity: whoever sets them decides about the host (file capabilities,
  *                            labels), so only a guest whose root is the host's may
  *
- * What a guest may not see is not there (ENODATA); what it may not set is refused with EPERM, ACLs with
- * EOPNOTSUPP, by which programs know that there are none.
+ * What a guest may not see is not there (ENODATA). What it may not set is refused: with EPERM what
+ * needs a right that it has not, with EOPNOTSUPP what programs then know not to be there (ACLs).
  */
 
 #include <errno.h>
@@ -214,7 +214,7 @@ int op_setxattr(struct request *r)
     if (rc == 0 && in.size > FS_XATTR_BYTES_MAX)
         rc = -E2BIG;
     if (rc == 0 && !allowed(r->node.export, name))
-        rc = is_acl(name) ? -EOPNOTSUPP : -EPERM;
+        rc = starts(name, "security.") || starts(name, "trusted.") ? -EPERM : -EOPNOTSUPP;
     if (rc < 0)
         return rc;
     _cleanup_free_ uint8_t *value = malloc(in.size + 1); /* never of 0 bytes */
