@@ -320,8 +320,11 @@ static int serve_front_ends(struct daemon *daemon, struct virtio_device *device,
 static int serve(struct daemon *daemon, const struct fs_command_options *options,
                  struct dayfly_err *err)
 {
-    const struct virtio_fs_options device_options = {.tag = options->tag,
-                                                     .queues = (unsigned)options->queues};
+    const struct virtio_fs_options device_options = {
+        .tag = options->tag,
+        .queues = (unsigned)options->queues,
+        .carrier_calls = &vhost_user_calls,
+    };
     struct virtio_device *device;
     int r = virtio_fs_new(&device, steal_ptr(&daemon->server), &device_options, &daemon->log, err);
     if (r < 0)

@@ -56,10 +56,11 @@ static int add_disk(struct device_set *set, const struct config_disk *disk, stru
     return r;
 }
 
-static int add_share(struct device_set *set, const struct config_share *share, const struct log *log,
-                     struct dayfly_err *err)
+static int add_share(struct device_set *set, const struct config_share *share,
+                     const struct engine_ops *engine, const struct log *log, struct dayfly_err *err)
 {
-    const struct virtio_fs_options options = {.tag = share->tag, .queues = share->queues};
+    const struct virtio_fs_options options = {
+        .tag = share->tag, .queues = share->queues, .carrier_calls = engine->carrier_calls};
     struct virtio_device *device;
     struct fs *server;
     int r = share_open(&set->shares[set->share_count], &server, share, log, err);
@@ -126,8 +127,9 @@ static int add_consoles(struct device_set *set, const struct dayfly_config *conf
 
 static_assert(CONFIG_MAX_SLOTS + 3 <= DEVICES_MAX, "vsock, entropy and consoles besides");
 
-static int make_all(struct device_set *set, const struct dayfly_config *config, bool consoles,
-                    struct loop *loop, const struct log *log, struct dayfly_err *err)
+static int make_all(struct device_set *set, const struct dayfly_config *config,
+                    const struct engine_ops *engine, struct loop *loop, const struct log *log,
+                    struct dayfly_err *err)
 {
     int r;
     if (config->disk_count + config->share_count > CONFIG_MAX_SLOTS ||
@@ -138,7 +140,7 @@ static int make_all(struct device_set *set, const struct dayfly_config *config, 
         if ((r = add_disk(set, &config->disks[i], loop, log, err)) < 0)
             return r;
     for (size_t i = 0; i < config->share_count; i++)
-        if ((r = add_share(set, &config->shares[i], log, err)) < 0)
+        if ((r = add_share(set, &config->shares[i], engine, log, err)) < 0)
             return r;
     if (config->vsock.present && (r = add_vsock(set, &config->vsock, loop, log, err)) < 0)
         return r;
@@ -148,14 +150,16 @@ static int make_all(struct device_set *set, const struct dayfly_config *config, 
             return r;
         add(set, device, virtio_entropy_free);
     }
-    return consoles && config->console_count ? add_consoles(set, config, loop, log, err) : 0;
+    return !engine->has_consoles && config->console_count ? add_consoles(set, config, loop, log, err)
+                                                          : 0;
 }
 
-int devices_make(struct device_set *set, const struct dayfly_config *config, bool consoles,
-                 struct loop *loop, const struct log *log, struct dayfly_err *err)
+int devices_make(struct device_set *set, const struct dayfly_config *config,
+                 const struct engine_ops *engine, struct loop *loop, const struct log *log,
+                 struct dayfly_err *err)
 {
     *set = (struct device_set){0};
-    int r = make_all(set, config, consoles, loop, log, err);
+    int r = make_all(set, config, engine, loop, log, err);
     if (r < 0)
         devices_finish(set);
     return r;

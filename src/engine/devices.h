@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "dayfly/error.h"
 #include "engine/share.h"
+#include "engine/engine.h"
 #include "machine/loop.h"
 #include "util/log.h"
 #include "virtio/device.h"
@@ -27,10 +28,11 @@ struct device_set {
     struct virtio_device *vsock; /* one of them, or NULL */
 };
 
-/* Open what the description names and make the devices on `loop`, or with one of their own; the console
- * device only if `consoles`. On failure the set is empty. */
-int devices_make(struct device_set *set, const struct dayfly_config *config, bool consoles,
-                 struct loop *loop, const struct log *log, struct dayfly_err *err);
+/* Open what the description names and make the devices for `engine`, on `loop` or with one of their
+ * own; the console device only if the engine has none. On failure the set is empty. */
+int devices_make(struct device_set *set, const struct dayfly_config *config,
+                 const struct engine_ops *engine, struct loop *loop, const struct log *log,
+                 struct dayfly_err *err);
 
 /* Open the file that a stream's output goes to: *fd is -1 when it names none (output_fd counts then).
  * The caller closes *fd. */

@@ -16,6 +16,7 @@
 
 #include "config/config.h"
 #include "dayfly/vm.h"
+#include "isolate/isolate.h"
 #include "machine/loop.h"
 #include "util/log.h"
 
@@ -41,6 +42,8 @@ struct engine_ops {
     const char *name;
     enum dayfly_engine id;
     bool has_consoles; /* of its own: the set of devices needs none */
+    /* The system calls that its way of carrying a device makes in a device's own thread. */
+    const struct isolate_calls *carrier_calls;
 
     /* Can this host run it? 0, or -errno with the cause and the remedy. May take some milliseconds. */
     int (*probe)(struct dayfly_err *why);

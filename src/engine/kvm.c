@@ -9,6 +9,7 @@
 #include "engine/boot.h"
 #include "engine/devices.h"
 #include "engine/engine.h"
+#include "machine/kvm.h"
 #include "machine/probe.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -137,6 +138,7 @@ static pid_t kvm_helper(const struct engine *engine)
 const struct engine_ops engine_kvm = {
     .name = "kvm",
     .id = DAYFLY_ENGINE_KVM,
+    .carrier_calls = &kvm_interrupt_calls,
     .probe = kvm_probe,
     .create = kvm_create,
     .start = kvm_start,

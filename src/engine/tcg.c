@@ -518,6 +518,7 @@ const struct engine_ops engine_tcg = {
     .name = "tcg",
     .id = DAYFLY_ENGINE_TCG,
     .has_consoles = true,
+    .carrier_calls = &vhost_user_calls,
     .probe = tcg_probe,
     .create = tcg_create,
     .start = tcg_start,

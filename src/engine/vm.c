@@ -123,7 +123,7 @@ static int build(struct dayfly_vm *vm, const struct dayfly_config *config, struc
         return err ? -err->code : -ENOTSUP;
     if ((r = loop_new(&vm->loop)) < 0)
         return err_errno(err, -r, "make the machine's event loop");
-    if ((r = devices_make(&vm->devices, config, !vm->ops->has_consoles, vm->loop, &vm->log, err)) < 0)
+    if ((r = devices_make(&vm->devices, config, vm->ops, vm->loop, &vm->log, err)) < 0)
         return r;
     if ((r = loop_start(vm->loop, "dayfly io")) < 0)
         return err_errno(err, -r, "start the machine's I/O thread");

@@ -59,14 +59,8 @@ static void add_kicks(void *arg)
 {
     struct kicks *kicks = arg;
     struct virtio_device *dev = kicks->fake->options.dev;
-    for (unsigned i = 0; i < dev->queue_count && kicks->result == 0; i++) {
-        struct fake_queue *q = &kicks->fake->queues[i];
-        q->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        q->kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        q->kick.events = EPOLLIN;
-        q->kick.ready = on_kick;
-        kicks->result = q->interrupt < 0 || q->kick.fd < 0 ? -EMFILE : loop_add(dev->loop, &q->kick);
-    }
+    for (unsigned i = 0; i < dev->queue_count && kicks->result == 0; i++)
+        kicks->result = loop_add(dev->loop, &kicks->fake->queues[i].kick);
 }
 
 static void remove_kicks(void *arg)
@@ -86,6 +80,14 @@ int fake_new(struct fake **out, const struct fake_options *options)
     for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
         fake->queues[i] = (struct fake_queue){.fake = fake, .interrupt = -1, .kick.fd = -1};
     int rc = fake->config_changed < 0 ? -errno : 0;
+    for (unsigned i = 0; i < options->dev->queue_count && rc == 0; i++) {
+        struct fake_queue *q = &fake->queues[i];
+        q->interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        q->kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        q->kick.events = EPOLLIN;
+        q->kick.ready = on_kick;
+        rc = q->interrupt < 0 || q->kick.fd < 0 ? -errno : 0;
+    }
     struct kicks kicks = {.fake = fake};
     if (rc == 0) {
         loop_call(options->dev->loop, add_kicks, &kicks);

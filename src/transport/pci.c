@@ -494,18 +494,27 @@ struct bells {
     int result;
 };
 
+/* Outside the device's loop, whose thread may be one that can open nothing more. */
+static int make_bells(struct virtio_pci *pci)
+{
+    for (unsigned i = 0; i < pci->dev->queue_count; i++) {
+        struct loop_source *bell = &pci->queues[i].bell;
+        bell->events = EPOLLIN;
+        bell->ready = bell_rang;
+        bell->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (bell->fd < 0)
+            return -errno;
+    }
+    return 0;
+}
+
 /* In the thread of the device's loop, as the next. */
 static void add_bells(void *arg)
 {
     struct bells *bells = arg;
     struct virtio_device *dev = bells->pci->dev;
-    for (unsigned i = 0; i < dev->queue_count && bells->result == 0; i++) {
-        struct loop_source *bell = &bells->pci->queues[i].bell;
-        bell->events = EPOLLIN;
-        bell->ready = bell_rang;
-        bell->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        bells->result = bell->fd < 0 ? -errno : loop_add(dev->loop, bell);
-    }
+    for (unsigned i = 0; i < dev->queue_count && bells->result == 0; i++)
+        bells->result = loop_add(dev->loop, &bells->pci->queues[i].bell);
 }
 
 static void remove_bells(void *arg)
@@ -540,8 +549,9 @@ int virtio_pci_init(struct virtio_pci *pci, struct virtio_device *dev, const str
     for (unsigned i = 0; i < dev->queue_count; i++)
         pci->queues[i] = (struct virtio_pci_queue){.pci = pci, .bell.fd = -1};
     forget_driver(pci);
-    struct bells bells = {.pci = pci};
-    loop_call(dev->loop, add_bells, &bells);
+    struct bells bells = {.pci = pci, .result = make_bells(pci)};
+    if (bells.result == 0)
+        loop_call(dev->loop, add_bells, &bells);
     if (bells.result < 0) {
         virtio_pci_finish(pci);
         return err_errno(err, -bells.result, "%s: doorbells", dev->ops->name);

@@ -908,7 +908,7 @@ void vhost_user_free(struct vhost_user *vu)
 static const struct isolate_call calls[] = {
     ISOLATE_CALL(recvmsg),
     ISOLATE_CALL(sendmsg),
-    ISOLATE_CALL(sendto),
+    ISOLATE_CALL(poll),
     ISOLATE_CALL(fstatfs),
 };
 

@@ -479,17 +479,33 @@ static const struct virtio_ops fs_ops = {
 
 struct setup {
     struct virtio_fs *f;
+    const struct virtio_fs_options *options;
     int result;
     struct dayfly_err *err;
 };
 
-/* In the loop's thread, as the next. */
+/* The loop's thread, and with it the workers that it makes. In the loop's thread, as what follows. */
+static int lock_up(struct virtio_fs *f, const struct setup *setup)
+{
+    const struct isolate_calls *carrier = setup->options->carrier_calls;
+    const struct isolate_calls calls[2] = {loop_calls, carrier ? *carrier : (struct isolate_calls){0}};
+    unsigned applied;
+    int r = fs_lock_up(f->fs, calls, carrier ? 2 : 1, &applied, setup->err);
+    if (r == 0)
+        log_line(f->dev.log, LOG_DEBUG, "file system: served %s a root of its own, %s landlock",
+                 applied & ISOLATE_NAMESPACES ? "in" : "without",
+                 applied & ISOLATE_LANDLOCK ? "under" : "without");
+    return r;
+}
+
 static void enter(void *arg)
 {
     struct setup *setup = arg;
     struct virtio_fs *f = setup->f;
     f->thread = pthread_self();
-    setup->result = fs_thread_enter(f->fs, &f->hand.thread, setup->err);
+    setup->result = lock_up(f, setup);
+    if (setup->result == 0)
+        setup->result = fs_thread_enter(f->fs, &f->hand.thread, setup->err);
     if (setup->result < 0)
         return;
     f->entered = true;
@@ -552,9 +568,9 @@ static void prepare(struct virtio_fs *f, struct fs *fs, const struct virtio_fs_o
     fs_workers_init(&f->workers);
 }
 
-static int start(struct virtio_fs *f, struct dayfly_err *err)
+static int start(struct virtio_fs *f, const struct virtio_fs_options *options, struct dayfly_err *err)
 {
-    struct setup setup = {.f = f, .err = err};
+    struct setup setup = {.f = f, .options = options, .err = err};
     int r = loop_new(&f->dev.loop);
     if (r == 0 && (f->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
         r = -errno;
@@ -576,7 +592,7 @@ int virtio_fs_new(struct virtio_device **out, struct fs *fs, const struct virtio
         return r < 0 ? r : err_set(err, ENOMEM, "file system device: out of memory");
     }
     prepare(f, fs, options, log);
-    if ((r = start(f, err)) < 0) {
+    if ((r = start(f, options, err)) < 0) {
         virtio_fs_free(&f->dev);
         return r;
     }

@@ -21,11 +21,14 @@ struct virtio_fs_options {
     const char *tag;      /* 1 to VIRTIO_FS_TAG_BYTES bytes; what the guest mounts by */
     unsigned queues;      /* request queues, 1 to VIRTIO_FS_QUEUES_MAX; 0 is 1 */
     unsigned workers_max; /* threads besides the loop's, 1 to VIRTIO_FS_WORKERS_MAX; 0 is 4 */
+    const struct isolate_calls *carrier_calls; /* the system calls that its transport makes in the
+                                                  device's threads; NULL: none of its own */
 };
 
 /*
  * Make the device and start its loop. Takes fs, even on failure. log is borrowed, may be NULL. Its
- * threads begin here or later, and inherit what the calling thread is confined to. Returns 0 or -errno.
+ * threads begin here or later; they inherit what the calling thread is confined to, and are locked up
+ * (fs_lock_up) before they see a request. Returns 0 or -errno.
  */
 int virtio_fs_new(struct virtio_device **out, struct fs *fs, const struct virtio_fs_options *options,
                   const struct log *log, struct dayfly_err *err);
