@@ -23,6 +23,7 @@ struct segments {
 struct client {
     struct fs *fs;
     enum client_cut cut;
+    bool at_once;
     uint64_t random;
     uint64_t unique;
     uint32_t uid, gid;
@@ -148,6 +149,11 @@ void client_cut(struct client *c, enum client_cut cut)
     c->cut = cut;
 }
 
+void client_at_once(struct client *c, bool at_once)
+{
+    c->at_once = at_once;
+}
+
 void client_user(struct client *c, uint32_t uid, uint32_t gid)
 {
     c->uid = uid;
@@ -232,6 +238,7 @@ static ssize_t run(struct client *c, struct segments *in, struct segments *out, 
         .out = out_iov,
         .out_count = out->count,
         .out_bytes = out->bytes,
+        .at_once = c->at_once,
     };
     ssize_t n = hand_over(c, &job);
     *all = gather(out);
@@ -294,7 +301,9 @@ int client_call(struct client *c, uint32_t opcode, uint64_t nodeid, const struct
     ssize_t n = run(c, &in, &out, &all);
     int result;
     struct fuse_out_header head;
-    if (n < 0) {
+    if (n == FS_WAITS) {
+        result = CLIENT_WAITS;
+    } else if (n < 0) {
         check_untouched(all, 0, out.bytes);
         result = n == FS_LATER ? CLIENT_LATER : CLIENT_BROKEN;
     } else if (n == 0) {

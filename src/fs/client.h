@@ -37,6 +37,7 @@ enum client_cut {
 #define CLIENT_LATER    (-10000)
 #define CLIENT_BROKEN   (-10001)
 #define CLIENT_NO_REPLY (-10002)
+#define CLIENT_WAITS    (-10003)
 
 /* Assertion failures if there is no memory or no thread. */
 struct client *client_new(struct fs *fs);
@@ -44,6 +45,8 @@ struct client *client_new(struct fs *fs);
 struct client *client_new_here(struct fs *fs);
 void client_free(struct client *c);
 void client_cut(struct client *c, enum client_cut cut);
+/* fs_request's field, from now on; false at first. */
+void client_at_once(struct client *c, bool at_once);
 /* As whom requests are made from now on; root at first. */
 void client_user(struct client *c, uint32_t uid, uint32_t gid);
 /* fuse_in_header's total_extlen for the next call, in bytes. */

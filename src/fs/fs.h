@@ -117,23 +117,29 @@ struct fs_request {
     struct iovec *out; /* what the device writes: fuse_out_header, reply */
     unsigned out_count;
     uint64_t out_bytes;
+    bool at_once; /* rather FS_WAITS than to wait for a disk, where that can be told beforehand */
 };
 
 /*
- * Whether serving this request may wait for a disk or another process: the device then gives it to a
- * worker. It looks only at the opcode, which the guest may change afterwards: a hint, nothing more.
+ * Whether this request waits for a disk or for much work by its nature (FSYNC, COPY_FILE_RANGE ...):
+ * the device then gives it to a worker. It looks only at the opcode, which the guest may change
+ * afterwards: a hint, nothing more.
  */
 bool fs_may_block(const struct fs_request *request);
 
-/* fs_serve's answers other than a number of bytes. */
-#define FS_LATER                                                                                       \
-    (-1)               /* a lock that is held elsewhere: call again, with the same request, after an   \
-                          unlock in this fs (`unlocked`) or some ms. Nothing was written. */
-#define FS_BROKEN (-2) /* no valid fuse_in_header, or no room for a fuse_out_header: a violation */
+/*
+ * fs_serve's answers other than a number of bytes:
+ *   FS_LATER   a lock is held elsewhere: call again, with the same request, after an unlock in this fs
+ *              (fs_unlocked) or some ms. Nothing was written.
+ *   FS_WAITS   of a request with at_once: call again, with the same one and without at_once. Nothing
+ * was written but data that the second call writes as well. FS_BROKEN  no valid fuse_in_header, or no
+ * room for a fuse_out_header: a violation
+ */
+enum { FS_LATER = -1, FS_BROKEN = -2, FS_WAITS = -3 };
 
 /*
- * Serve one request. Returns the bytes written into `out` (0: the request wants no reply), FS_LATER or
- * FS_BROKEN. Failures of the host become the reply's errno.
+ * Serve one request. Returns the bytes written into `out` (0: the request wants no reply), or one of
+ * the above. Failures of the host become the reply's errno.
  */
 ssize_t fs_serve(struct fs *fs, struct fs_thread *thread, struct fs_request *request);
 

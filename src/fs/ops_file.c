@@ -206,8 +206,16 @@ int op_fsync(struct request *r)
 
 typedef ssize_t transfer_call(int fd, const struct iovec *iov, int count, off_t offset);
 
+/* preadv of what the page cache holds, else -EAGAIN. A file system that cannot tell reads as always. */
+static ssize_t preadv_at_once(int fd, const struct iovec *iov, int count, off_t offset)
+{
+    ssize_t n = preadv2(fd, iov, count, offset, RWF_NOWAIT);
+    return n < 0 && errno == EOPNOTSUPP ? preadv(fd, iov, count, offset) : n;
+}
+
 /* preadv or pwritev until all is through, the file ends, or an error comes after some bytes. Returns
- * the bytes, or -errno when there are none. */
+ * the bytes, or -errno when there are none; -EAGAIN also when there are some, since the guest would
+ * take fewer for the end of the file. */
 static ssize_t transfer(transfer_call *call, int fd, struct iovec *iov, unsigned count, size_t bytes,
                         uint64_t offset)
 {
@@ -216,7 +224,7 @@ static ssize_t transfer(transfer_call *call, int fd, struct iovec *iov, unsigned
         ssize_t n = call(fd, iov, (int)MIN(count, IOV_MAX), (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && done == 0)
+        if (n < 0 && (done == 0 || errno == EAGAIN))
             return -errno;
         if (n <= 0)
             break;
@@ -246,8 +254,11 @@ int op_read(struct request *r)
     if (rc < 0)
         return rc;
     unsigned count = request_data_out(r, in.size, &iov, &bytes);
-    ssize_t n = transfer(preadv, file->fd, iov, count, bytes, in.offset);
+    bool at_once = r->raw->at_once;
+    ssize_t n = transfer(at_once ? preadv_at_once : preadv, file->fd, iov, count, bytes, in.offset);
     open_put(file);
+    if (n == -EAGAIN && at_once)
+        return REQUEST_WAITS;
     if (n < 0)
         return (int)n;
     r->reply_bytes = (uint64_t)n;

@@ -298,6 +298,45 @@ static void handles_are_what_they_are(void **state)
     share_end(&s);
 }
 
+/* A page cache drops clean pages when it is asked to, though not always, and the disk may bring them
+ * again in no time: what counts is that never fewer bytes come, which would be the end of the file. */
+static void what_the_disk_has_to_bring_waits(void **state)
+{
+    enum { BYTES = 1 << 20 };
+    struct share s;
+    uint64_t node;
+    char *data = malloc(BYTES), *back = malloc(BYTES);
+    unsigned waited = 0;
+    share_begin_with(&s, "/var/tmp", NULL, own_idmap(), false);
+    memset(data, 'd', BYTES);
+    uint64_t fh = new_file(&s, "file", &node);
+    int fd = openat(s.dir, "file", O_RDONLY | O_CLOEXEC);
+    client_at_once(s.c, true);
+    assert_int_equal(client_write(s.c, node, fh, data, BYTES, 0, 0), BYTES);
+    for (int i = 0; i < 100 && waited < 2; i++) {
+        assert_int_equal(fdatasync(fd), 0);
+        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        if (i % 2) /* a part is there */
+            assert_int_equal(pread(fd, back, 1, 0), 1);
+        ssize_t n = client_read(s.c, node, fh, back, BYTES, 0);
+        if (n == CLIENT_WAITS) {
+            client_at_once(s.c, false);
+            n = client_read(s.c, node, fh, back, BYTES, 0);
+            client_at_once(s.c, true);
+            waited++;
+        }
+        assert_int_equal(n, BYTES);
+        assert_memory_equal(data, back, BYTES);
+        memset(back, 0, BYTES);
+    }
+    close(fd);
+    share_end(&s);
+    free(data);
+    free(back);
+    if (waited == 0) /* a file system that cannot tell */
+        skip();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -311,6 +350,7 @@ int main(void)
         cmocka_unit_test(space_is_allocated_and_holes_are_found),
         cmocka_unit_test(ranges_are_copied),
         cmocka_unit_test(files_and_file_systems_are_synced),
+        cmocka_unit_test(what_the_disk_has_to_bring_waits),
         cmocka_unit_test(handles_are_what_they_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

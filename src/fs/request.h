@@ -31,8 +31,9 @@ struct request {
     struct iovec uncut;
 };
 
-/* A handler's third answer, beside 0 and -errno. */
+/* A handler's other answers, beside 0 and -errno. */
 #define REQUEST_LATER 1
+#define REQUEST_WAITS 2
 
 /* Copies and checks the header. Returns 0, or -EINVAL: too short, or longer than what was sent. */
 int request_open(struct request *r, struct fs *fs, struct fs_thread *thread, struct fs_request *raw);

@@ -6,9 +6,9 @@
  * The inside of a file server: what its operations (ops_*.c) share. One operation is a function and one
  * row of the table in session.c; the row says what the dispatcher checks before it calls.
  *
- * An operation returns 0 (its reply's body is written), -errno, or REQUEST_LATER. It runs with the
- * session lock held for reading: INIT, DESTROY and fs_reset, which end a session, hold it for writing,
- * so no operation sees tables that are being emptied.
+ * An operation returns 0 (its reply's body is written), -errno, or REQUEST_LATER or REQUEST_WAITS. It
+ * runs with the session lock held for reading: INIT, DESTROY and fs_reset, which end a session, hold it
+ * for writing, so no operation sees tables that are being emptied.
  */
 
 #include <pthread.h>
@@ -48,7 +48,7 @@ enum row_flags {
     ROW_CHANGES = 2,   /* changes what is shared: EROFS in a read-only directory and the made-up root */
     ROW_CREATES = 4,   /* as the guest's user; otherwise as anyone who may */
     ROW_BY_HANDLE = 8, /* works on an open file alone: whoever the thread is will do */
-    ROW_MAY_BLOCK = 16, /* may wait for a disk: for a worker */
+    ROW_MAY_BLOCK = 16, /* waits by its nature: for a worker */
     ROW_NO_REPLY = 32,
     ROW_SESSION = 64, /* ends a session: alone, with the session lock held for writing */
 };

@@ -40,8 +40,8 @@ static const struct row TABLE[] = {
     [FUSE_RENAME] = {"RENAME", op_rename, IN(rename), 0, ROW_NODE | ROW_CHANGES},
     [FUSE_LINK] = {"LINK", op_link, IN(link), OUT(entry), ROW_NODE | ROW_CHANGES},
     [FUSE_OPEN] = {"OPEN", op_open, IN(open), OUT(open), ROW_NODE},
-    [FUSE_READ] = {"READ", op_read, IN(read), 0, ROW_BY_HANDLE | ROW_MAY_BLOCK},
-    [FUSE_WRITE] = {"WRITE", op_write, IN(write), OUT(write), ROW_NODE | ROW_CHANGES | ROW_MAY_BLOCK},
+    [FUSE_READ] = {"READ", op_read, IN(read), 0, ROW_BY_HANDLE},
+    [FUSE_WRITE] = {"WRITE", op_write, IN(write), OUT(write), ROW_NODE | ROW_CHANGES},
     [FUSE_STATFS] = {"STATFS", op_statfs, 0, OUT(statfs), ROW_NODE},
     [FUSE_RELEASE] = {"RELEASE", op_release, IN(release), 0, ROW_BY_HANDLE},
     [FUSE_FSYNC] = {"FSYNC", op_fsync, IN(fsync), 0, ROW_BY_HANDLE | ROW_MAY_BLOCK},
@@ -68,7 +68,7 @@ static const struct row TABLE[] = {
                         ROW_NODE | ROW_CHANGES | ROW_MAY_BLOCK},
     [FUSE_READDIRPLUS] = {"READDIRPLUS", op_readdirplus, IN(read), 0, ROW_NODE},
     [FUSE_RENAME2] = {"RENAME2", op_rename2, IN(rename2), 0, ROW_NODE | ROW_CHANGES | ROW_CREATES},
-    [FUSE_LSEEK] = {"LSEEK", op_lseek, IN(lseek), OUT(lseek), ROW_BY_HANDLE | ROW_MAY_BLOCK},
+    [FUSE_LSEEK] = {"LSEEK", op_lseek, IN(lseek), OUT(lseek), ROW_BY_HANDLE},
     [FUSE_COPY_FILE_RANGE] = {"COPY_FILE_RANGE", op_copy_file_range, IN(copy_file_range), OUT(write),
                               ROW_NODE | ROW_MAY_BLOCK},
     /* FUSE_SETUPMAPPING and FUSE_REMOVEMAPPING: with the DAX window, which is the device's. */
@@ -229,6 +229,8 @@ ssize_t fs_serve(struct fs *fs, struct fs_thread *thread, struct fs_request *raw
     }
     if (rc == REQUEST_LATER)
         return FS_LATER;
+    if (rc == REQUEST_WAITS)
+        return FS_WAITS;
     return no_reply ? 0 : request_finish(&r, rc);
 }
 
