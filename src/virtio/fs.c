@@ -7,9 +7,11 @@
  *
  * Theory of operation. All queues are popped by one thread, that of the device's own loop. A kick only
  * notes its queue; at the end of the loop's round (a timer that is due) the queues noted get a turn.
- * Quick requests are served there and then, with the device's lock let go of; those that may wait for a
- * disk, and the quick ones too when many more stand behind, go to a few workers. Whoever served a
- * request pushes it; a turn ends with one interrupt.
+ * Requests are served there and then, with the device's lock let go of: to wake another thread costs
+ * more than most of them. A few workers get those that wait by their nature (fs_may_block), those that
+ * turn out to need a disk (FS_WAITS), all of them for a while after one was slow, and, on hosts with
+ * processors to spare, those with much more behind them. Whoever served a request pushes it; a turn
+ * ends with one interrupt.
  *
  * Invariants
  *   - dev.lock guards everything here but what the server is given. It is never held in fs_serve.
@@ -31,6 +33,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <linux/fuse.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -47,8 +50,15 @@
 
 #define QUEUE_SIZE RING_SIZE_MAX
 #define TURN_MAX   16
-/* So many requests that stand behind a quick one are worth waking a worker for it. */
-#define BACKLOG 8
+/* So many requests that stand behind one are worth waking a worker for it, or fewer when it is large.
+ */
+#define BACKLOG       8
+#define BACKLOG_BYTES (512u * 1024)
+/* The loop's thread and a guest's processor; from there on a worker has one, too. */
+#define PROCESSORS_SPARE 3
+/* One that took so long may have waited for a disk: the next ones are not risked for a while. */
+#define SLOW_NS    (1 * NS_PER_MS)
+#define CAREFUL_NS (20 * NS_PER_MS)
 /* A lock on the host may be let go of by anybody: asked again this often. */
 #define RETRY_NS (10 * NS_PER_MS)
 /* 1 MiB in pages and the headers. Kept for the next; longer ones are freed. */
@@ -91,6 +101,8 @@ struct virtio_fs {
     struct fs_hand hand;     /* and its means to serve */
     struct fs_workers workers;
     struct iovec popped[FS_SEGMENTS_MAX]; /* by the loop's thread */
+    uint64_t careful_until_ns;            /* likewise */
+    bool processors_spare;
 
     uint32_t noted; /* queues to serve, a bit each */
     bool entered;   /* fs_thread_enter succeeded */
@@ -184,18 +196,26 @@ static void interrupt(struct virtio_fs *f, struct queue *q)
     q->pushed = false;
 }
 
-/* Serve with the lock let go of. */
-static ssize_t serve(struct virtio_fs *f, struct fs_hand *hand, const struct ring_chain *chain)
+/* The server's view of a chain, whose segments are `iov`. */
+static struct fs_request request_of(const struct ring_chain *chain, struct iovec *iov)
 {
-    unsigned segments = chain->readable + chain->writable;
-    struct fs_request request = {
-        .in = hand->iov,
+    return (struct fs_request){
+        .in = iov,
         .in_count = chain->readable,
         .in_bytes = chain->readable_bytes,
-        .out = hand->iov + chain->readable,
+        .out = iov + chain->readable,
         .out_count = chain->writable,
         .out_bytes = chain->writable_bytes,
     };
+}
+
+/* Serve with the lock let go of. */
+static ssize_t serve(struct virtio_fs *f, struct fs_hand *hand, const struct ring_chain *chain,
+                     bool at_once)
+{
+    unsigned segments = chain->readable + chain->writable;
+    struct fs_request request = request_of(chain, hand->iov);
+    request.at_once = at_once;
     pthread_mutex_unlock(&f->dev.lock);
     memcpy(hand->iov, chain->iov, segments * sizeof(hand->iov[0]));
     ssize_t n = fs_serve(f->fs, &hand->thread, &request);
@@ -240,7 +260,7 @@ static void run_job(struct fs_workers *workers, struct fs_hand *hand, struct lis
     struct virtio_fs *f = container_of(workers, struct virtio_fs, workers);
     struct request *r = list_entry(job, struct request, node);
     struct queue *q = r->queue;
-    settle(f, q, &r->chain, r, serve(f, hand, &r->chain));
+    settle(f, q, &r->chain, r, serve(f, hand, &r->chain, false));
     interrupt(f, q);
     if (!list_empty(&f->parked)) /* this one, or one that waited for it */
         eventfd_write(f->wake.fd, 1);
@@ -270,7 +290,7 @@ static void try_parked(struct virtio_fs *f)
         struct queue *q = r->queue;
         unpark(r);
         q->busy++;
-        settle(f, q, &r->chain, r, serve(f, &f->hand, &r->chain));
+        settle(f, q, &r->chain, r, serve(f, &f->hand, &r->chain, false));
         interrupt(f, q);
     }
 }
@@ -317,37 +337,55 @@ static void heed_interrupt(struct virtio_fs *f, const struct ring_chain *chain)
         give_up_parked(f, NULL, &in.interrupt.unique);
 }
 
-/* Whether a worker should have it. */
+static bool is_careful(struct virtio_fs *f)
+{
+    if (f->careful_until_ns && clock_ns() >= f->careful_until_ns)
+        f->careful_until_ns = 0;
+    return f->careful_until_ns > 0;
+}
+
+/* Whether a worker should have it from the outset. */
 static bool wants_worker(struct virtio_fs *f, struct queue *q, const struct ring_chain *chain)
 {
+    const struct fs_request request = request_of(chain, chain->iov);
     const struct ring *ring = ring_of(f, q);
-    const struct fs_request request = {
-        .in = chain->iov,
-        .in_count = chain->readable,
-        .in_bytes = chain->readable_bytes,
-        .out = chain->iov + chain->readable,
-        .out_count = chain->writable,
-        .out_bytes = chain->writable_bytes,
-    };
     if (q->index == HIPRIO)
         return false;
-    return fs_may_block(&request) || ((uint16_t)(ring->avail_seen - ring->next_avail) > BACKLOG &&
-                                      fs_workers_have_room(&f->workers));
+    if (fs_may_block(&request) || is_careful(f))
+        return true;
+    uint16_t behind = (uint16_t)(ring->avail_seen - ring->next_avail);
+    return f->processors_spare && behind > 0 && fs_workers_have_room(&f->workers) &&
+           (behind > BACKLOG || behind * (request.in_bytes + request.out_bytes) > BACKLOG_BYTES);
+}
+
+/* Serve in the loop's thread, unless that would wait: FS_WAITS. */
+static ssize_t serve_here(struct virtio_fs *f, struct queue *q, const struct ring_chain *chain)
+{
+    uint64_t began_ns = clock_ns();
+    ssize_t result = serve(f, &f->hand, chain, q->index != HIPRIO);
+    uint64_t now_ns = clock_ns();
+    if (now_ns - began_ns >= SLOW_NS)
+        f->careful_until_ns = now_ns + CAREFUL_NS;
+    return result;
 }
 
 /* A chain that was popped, and stands in `popped`. */
 static void begin(struct virtio_fs *f, struct queue *q, const struct ring_chain *chain)
 {
+    ssize_t result = FS_WAITS;
     q->busy++;
-    if (wants_worker(f, q, chain)) {
+    if (q->index == HIPRIO)
+        heed_interrupt(f, chain);
+    if (!wants_worker(f, q, chain))
+        result = serve_here(f, q, chain);
+    if (result == FS_WAITS) {
         struct request *r = keep(f, q, chain);
         if (r && fs_workers_submit(&f->workers, &r->node))
             return;
         drop(f, r);
+        result = serve(f, &f->hand, chain, false);
     }
-    if (q->index == HIPRIO)
-        heed_interrupt(f, chain);
-    settle(f, q, chain, NULL, serve(f, &f->hand, chain));
+    settle(f, q, chain, NULL, result);
 }
 
 static void note(struct virtio_fs *f, unsigned queue)
@@ -538,6 +576,12 @@ static int check(const struct virtio_fs_options *options, struct dayfly_err *err
     return 0;
 }
 
+static int processors(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
 /* All that can be done before there is a thread. */
 static void prepare(struct virtio_fs *f, struct fs *fs, const struct virtio_fs_options *options,
                     const struct log *log)
@@ -560,6 +604,7 @@ static void prepare(struct virtio_fs *f, struct fs *fs, const struct virtio_fs_o
     f->turn.fired = turn_due;
     f->retry.fired = retry_due;
     f->wake = (struct loop_source){.fd = -1, .events = EPOLLIN, .ready = woken};
+    f->processors_spare = processors() >= PROCESSORS_SPARE;
     f->workers.lock = &f->dev.lock;
     f->workers.fs = fs;
     f->workers.log = log;

@@ -19,6 +19,7 @@
 
 #include "transport/fake.h"
 #include "util/arith.h"
+#include "util/clock.h"
 #include "util/err.h"
 #include "util/iov.h"
 #include "util/testing.h"
@@ -36,7 +37,9 @@
 /* Opcodes of its own. */
 enum {
     ECHO = 1000, /* the data comes back */
-    WAIT,        /* for a worker: ends when the gate is open */
+    WAIT,        /* ends when the gate is open; fs_may_block says so */
+    COLD,        /* the same, but it turns out when it is served */
+    SLOW,        /* the same, and nothing tells */
     LOCK,        /* FS_LATER while the lock is held */
     UNLOCK,      /* lets go of the lock, and says so */
     SILENT,      /* wants no reply */
@@ -47,6 +50,8 @@ struct fs {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool gate_open;
+    pthread_t first;     /* the thread that entered first: the loop's */
+    bool slow_elsewhere; /* SLOW has been served by another */
     unsigned serving, waiting, most_waiting;
     unsigned threads, threads_max; /* that have entered, and may */
     unsigned resets;
@@ -84,7 +89,8 @@ int fs_thread_enter(struct fs *fs, struct fs_thread *thread, struct dayfly_err *
 {
     pthread_mutex_lock(&fs->lock);
     bool may = fs->threads < fs->threads_max;
-    fs->threads += may;
+    if (may && fs->threads++ == 0)
+        fs->first = pthread_self();
     pthread_mutex_unlock(&fs->lock);
     entered = may ? fs : NULL;
     return may ? 0 : err_set(err, EPERM, "no more threads");
@@ -112,9 +118,15 @@ bool fs_may_block(const struct fs_request *r)
 }
 
 /* With the server's lock held. */
-static ssize_t act(struct fs *fs, uint32_t opcode)
+static ssize_t act(struct fs *fs, uint32_t opcode, bool at_once)
 {
     switch (opcode) {
+    case COLD:
+    case SLOW:
+        if (opcode == COLD && at_once)
+            return FS_WAITS;
+        fs->slow_elsewhere = !pthread_equal(fs->first, pthread_self());
+        /* fall through */
     case WAIT:
         fs->waiting++;
         fs->most_waiting = MAX(fs->most_waiting, fs->waiting);
@@ -147,7 +159,7 @@ ssize_t fs_serve(struct fs *fs, struct fs_thread *thread, struct fs_request *r)
         return FS_BROKEN;
     pthread_mutex_lock(&fs->lock);
     fs->serving++;
-    ssize_t n = act(fs, in.opcode);
+    ssize_t n = act(fs, in.opcode, r->at_once);
     fs->serving--;
     pthread_mutex_unlock(&fs->lock);
     if (n > 0 && r->out_bytes < sizeof(struct fuse_out_header))
@@ -475,11 +487,11 @@ static void what_waits_holds_up_nobody(void **state)
     struct env env;
     bool seen[RING] = {false};
     open_env(&env, WORKERS);
-    for (int round = 0; round < 10; round++) {
+    for (unsigned round = 0; round < 10; round++) {
         struct sent sent[RING];
         set_gate(&env, false);
         for (int i = 0; i < REQUESTS; i++) {
-            struct sent s = send(&env, 1, WAIT);
+            struct sent s = send(&env, 1, round % 2 ? WAIT : COLD);
             sent[s.head] = s;
             seen[s.head] = false;
         }
@@ -506,10 +518,31 @@ static void without_workers_the_loop_serves(void **state)
     open_env(&env, 0);
     env.fs->threads_max = 1;
     set_gate(&env, true);
-    for (int i = 0; i < 3; i++) {
-        struct sent sent = send(&env, 1, WAIT);
+    for (uint32_t opcode = WAIT; opcode <= SLOW; opcode++) {
+        struct sent sent = send(&env, 1, opcode);
         answered(&env, &sent, 0);
     }
+    close_env(&env);
+}
+
+/* A request that made the loop wait is followed by ones that workers serve. */
+static void after_a_slow_one_the_loop_is_careful(void **state)
+{
+    struct env env;
+    open_env(&env, 0);
+    /* For a while only: on a busy host it may be over each time we look. */
+    for (int i = 0; i < 1000 && !env.fs->slow_elsewhere; i++) {
+        set_gate(&env, false);
+        struct sent sent = send(&env, 1, SLOW);
+        wait_until_waiting(&env, 1);
+        for (uint64_t began = clock_ns(); clock_ns() < began + 2 * NS_PER_MS;)
+            sched_yield();
+        if (env.fs->slow_elsewhere)
+            roundtrip(&env, 1);
+        set_gate(&env, true);
+        answered(&env, &sent, 0);
+    }
+    assert_true(env.fs->slow_elsewhere);
     close_env(&env);
 }
 
@@ -738,6 +771,7 @@ int main(void)
         cmocka_unit_test(a_chain_may_have_a_thousand_segments),
         cmocka_unit_test(what_waits_holds_up_nobody),
         cmocka_unit_test(without_workers_the_loop_serves),
+        cmocka_unit_test(after_a_slow_one_the_loop_is_careful),
         cmocka_unit_test(an_unlock_wakes_who_waits),
         cmocka_unit_test(a_lock_is_asked_for_again),
         cmocka_unit_test(waiting_locks_leave_room),
