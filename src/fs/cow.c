@@ -146,7 +146,10 @@ static int mount_overlay(const struct plan *plan, int base_fd, int changes_fd)
                fsconfig(fs, FSCONFIG_SET_STRING, "metacopy", "off", 0) < 0) {
         return -1;
     }
-    if (fsconfig(fs, FSCONFIG_SET_STRING, "index", "off", 0) < 0 ||
+    /* Without xino, where the changes lie on another file system, a directory gets a new inode number
+     * whenever the kernel has dropped it from memory: another directory, to the guest. */
+    if (fsconfig(fs, FSCONFIG_SET_STRING, "xino", "on", 0) < 0 ||
+        fsconfig(fs, FSCONFIG_SET_STRING, "index", "off", 0) < 0 ||
         fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return -1;
     return fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);

@@ -164,6 +164,24 @@ static void the_base_stays_as_it_is(void **state)
     assert_unchanged(p->cow.fd);
 }
 
+/* The file server tells files by device and number, also across the first change. */
+static void numbers_are_of_one_device_and_stay(void **state)
+{
+    static const char *const names[] = {".", "dir", "file", "dir/inner"};
+    struct place *p = *state;
+    struct stat root, before, after;
+    open_cow(p, NULL);
+    assert_int_equal(fstat(p->cow.fd, &root), 0);
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        assert_int_equal(fstatat(p->cow.fd, names[i], &before, 0), 0);
+        assert_int_equal(before.st_dev, root.st_dev);
+        assert_int_equal(fchmodat(p->cow.fd, names[i], before.st_mode ^ S_IXOTH, 0), 0);
+        assert_int_equal(fstatat(p->cow.fd, names[i], &after, 0), 0);
+        assert_int_equal(after.st_dev, root.st_dev);
+        assert_int_equal(after.st_ino, before.st_ino);
+    }
+}
+
 static void changes_outlive_the_mount(void **state)
 {
     struct place *p = *state;
@@ -365,6 +383,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(the_base_stays_as_it_is),
+        CASE(numbers_are_of_one_device_and_stay),
         CASE(changes_outlive_the_mount),
         CASE(the_difference_is_listed),
         CASE(promoted_changes_are_the_base),
