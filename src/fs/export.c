@@ -2,10 +2,11 @@
 /*
  * A shared directory: its descriptors, and whether its inodes can be found by handle.
  *
- * A handle opens a file wherever it is now, without the directories above it, so it survives what the
- * host renames. open_by_handle_at(2) wants CAP_DAC_READ_SEARCH in the initial user namespace and a file
- * system that has handles; that is tried, since nothing else tells. Squashed exports are served without
- * capabilities, hence without handles. Handles never come from the guest.
+ * A handle opens a file wherever it is now, without the directories above it: like a descriptor that is
+ * held, it survives what the host renames, also to outside of the directory. open_by_handle_at(2) wants
+ * CAP_DAC_READ_SEARCH in the initial user namespace and a file system that has handles; that is tried,
+ * since nothing else tells. Squashed exports are served without capabilities, hence without handles.
+ * Handles never come from the guest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 
 static bool handles_work(int fd, int mount_fd)
 {
-    union handle handle = {.fh.handle_bytes = HANDLE_BYTES_MAX};
+    union handle handle = {.fh.handle_bytes = MAX_HANDLE_SZ};
     int mount_id;
     if (name_to_handle_at(fd, "", &handle.fh, &mount_id, AT_EMPTY_PATH) < 0)
         return false;
@@ -48,7 +49,7 @@ int export_init(struct export *export, const struct fs_directory *directory, str
         return err_errno(err, errno, "%s", what);
     bool births = births_reliable(export->fd);
     struct inode_identity identity = identity_of(&stx, births);
-    export->root = inode_make(export, &identity, S_IFDIR, births, NULL);
+    export->root = inode_make(export, &identity, S_IFDIR, births);
     if (!export->root)
         return err_set(err, ENOMEM, "%s: out of memory", what);
 

@@ -120,63 +120,41 @@ static int look_across(int dirfd, const char *name, struct statx *stx, bool *bir
     return rc;
 }
 
-static const union handle *make_handle(const struct export *export,
-                                       const struct inode_identity *identity, int dirfd,
-                                       const char *name, int flags, union handle *handle)
-{
-    int mount_id;
-    handle->fh.handle_bytes = HANDLE_BYTES_MAX;
-    if (!export->by_handle || identity->mount != export->root->identity.mount ||
-        name_to_handle_at(dirfd, name, &handle->fh, &mount_id, flags) < 0)
-        return NULL;
-    return handle;
-}
-
-/* Something that was seen: what it is, and how to see it again. */
+/* Something that was seen: what it is, and where. */
 struct sighting {
     struct inode *dir;
     const char *name; /* NULL: it has none */
-    int fd;           /* of the inode if `is_self`, else of dir */
-    bool is_self;
     bool births;
-    mode_t type;
-    struct inode_identity identity;
+    const struct statx *stx;
 };
 
 /* The inode that was seen, with one look-up counted; made if it was not known. */
 static int sight(struct inode_table *table, const struct sighting *seen, struct inode_ref *ref)
 {
     const struct export *export = seen->dir->export;
+    struct inode_identity identity = identity_of(seen->stx, seen->births);
+    mode_t type = seen->stx->stx_mode & S_IFMT;
     char *name = NULL;
     if (seen->name && !(name = strdup(seen->name)))
         return -ENOMEM;
 
     table_lock(table);
-    struct inode *inode = table_by_identity(table, export, &seen->identity, seen->type);
+    struct inode *inode = table_by_identity(table, export, &identity, type);
     if (!inode) {
-        table_unlock(table);
-        union handle room;
-        const union handle *handle =
-            make_handle(export, &seen->identity, seen->fd, seen->is_self ? "" : name,
-                        seen->is_self ? AT_EMPTY_PATH : 0, &room);
-        struct inode *fresh = inode_make(export, &seen->identity, seen->type, seen->births, handle);
-        table_lock(table);
-        inode = table_by_identity(table, export, &seen->identity, seen->type);
-        if (inode || !fresh || table_insert(table, fresh) < 0) {
-            free(fresh);
-            fresh = NULL;
+        inode = inode_make(export, &identity, type, seen->births);
+        if (inode && table_insert(table, inode) < 0) {
+            free(inode);
+            inode = NULL;
         }
-        if (fresh)
-            inode = fresh;
     }
     if (inode) {
         take(inode, ref);
         count_lookup(inode);
-        if (name)
-            place_set(table, inode, seen->dir, name);
-    } else {
-        free(name);
     }
+    if (inode && name)
+        place_set(table, inode, seen->dir, name);
+    else
+        free(name);
     table_unlock(table);
     return inode ? 0 : -ENOMEM;
 }
@@ -213,16 +191,11 @@ int inode_lookup(struct inode_table *table, struct inode_ref *dir, const char *n
     rc = inode_open(table, dir);
     if (rc < 0)
         return rc;
-    struct sighting seen = {
-        .dir = dir->inode, .name = name, .fd = dir->fd, .births = dir->inode->births};
+    struct sighting seen = {dir->inode, name, dir->inode->births, stx};
     rc = stat_name(dir->fd, name, stx);
     if (rc == 0 && stx->stx_mnt_id != dir->inode->identity.mount)
         rc = look_across(dir->fd, name, stx, &seen.births);
-    if (rc < 0)
-        return rc;
-    seen.type = stx->stx_mode & S_IFMT;
-    seen.identity = identity_of(stx, seen.births);
-    return sight(table, &seen, ref);
+    return rc < 0 ? rc : sight(table, &seen, ref);
 }
 
 int inode_adopt(struct inode_table *table, struct inode_ref *dir, const char *name, int fd,
@@ -236,12 +209,9 @@ int inode_adopt(struct inode_table *table, struct inode_ref *dir, const char *na
         rc = stat_fd(fd, stx);
     if (rc < 0)
         return rc;
-    struct sighting seen = {
-        .dir = dir->inode, .name = name, .fd = fd, .is_self = true, .births = dir->inode->births};
+    struct sighting seen = {dir->inode, name, dir->inode->births, stx};
     if (stx->stx_mnt_id != dir->inode->identity.mount)
         seen.births = births_reliable(fd);
-    seen.type = stx->stx_mode & S_IFMT;
-    seen.identity = identity_of(stx, seen.births);
     rc = sight(table, &seen, ref);
     if (rc == 0 && !name) {
         rc = held_adopt(table, ref->inode, fd);

@@ -10,11 +10,12 @@
  * as long as the guest holds a reference. Node ids are never used twice.
  *
  * A guest may know millions of inodes, so knowing one costs no descriptor. An inode remembers where it
- * was last seen (its directory's inode, and a name) and, where the thread may use it, a file handle
- * (name_to_handle_at). An O_PATH descriptor is opened at the first use, kept in a bounded cache (least
- * recently used goes first), and opened anew when needed: by handle, or by name, in which case it is
- * the inode only if the identity still agrees; else -ESTALE, and the guest looks its name up again.
- * What is removed while the guest has it open keeps its descriptor (inode_unlinking).
+ * was last seen (its directory's inode, and a name) and, once it was opened and where the thread may
+ * use it, a file handle (name_to_handle_at). An O_PATH descriptor is opened at the first use, kept in a
+ * bounded cache (least recently used goes first), and opened anew when needed: by handle, or by name,
+ * in which case it is the inode only if the identity still agrees; else -ESTALE, and the guest looks
+ * its name up again. What is removed while the guest has it open keeps its descriptor
+ * (inode_unlinking).
  *
  * Identities belong to an export: a file that lies in two exports is two inodes. On overlayfs birth
  * times are left out, since a file that is written for the first time is born again.

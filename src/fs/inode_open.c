@@ -6,9 +6,10 @@
  * only way to a file (kept). Others are idle, and the least recently used is closed first. Pinned ones
  * may pass fds_max, since a request under way must end; at fds_hard it fails with ENFILE.
  *
- * An inode is opened by its handle, else by name in its directory, which may have to be opened first in
- * the same way, and so on up to a root. Whatever was opened is the inode only if its identity is the
- * one remembered. Two threads may open the same inode at once; the second one's descriptor is closed.
+ * An inode is opened by its handle, which it gets when it was opened first, else by name in its
+ * directory, which may have to be opened first in the same way, and so on up to a root. Whatever was
+ * opened is the inode only if its identity is the one remembered. Two threads may open the same inode
+ * at once; the second one's descriptor is closed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,7 @@
 
 #include "fs/inode_table.h"
 #include "fs/thread.h"
+#include "util/cleanup.h"
 
 int open_beneath(int dirfd, const char *name)
 {
@@ -171,10 +173,8 @@ static bool find_way(struct inode *inode, struct way *way)
     for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
         way->inode = inode;
         way->parent = NULL;
-        if (inode->handle_bytes > 0) {
-            way->handle.fh.handle_bytes = inode->handle_bytes;
-            way->handle.fh.handle_type = inode->handle_type;
-            memcpy(way->handle.fh.f_handle, inode->handle, inode->handle_bytes);
+        if (inode->handle) {
+            memcpy(&way->handle, inode->handle, sizeof(*inode->handle) + inode->handle->handle_bytes);
             inode->refs++;
             return true;
         }
@@ -192,14 +192,13 @@ static bool find_way(struct inode *inode, struct way *way)
     return false;
 }
 
-/* Locked. */
-static void forget_way(struct inode_table *table, struct way *way)
+/* Locked: give a pin and a reference back. NULL is legal. */
+static void let_go(struct inode_table *table, struct inode *inode)
 {
-    if (way->parent) {
-        held_unpin(table, way->parent);
-        inode_unref(table, way->parent);
-    }
-    inode_unref(table, way->inode);
+    if (!inode)
+        return;
+    held_unpin(table, inode);
+    inode_unref(table, inode);
 }
 
 static int open_way(const struct way *way)
@@ -234,6 +233,20 @@ static int check_identity(const struct inode *inode, int fd)
     return same ? 0 : -ESTALE;
 }
 
+/* How to find again what a name led to. NULL: only by a name. */
+static struct file_handle *make_handle(const struct inode *inode, int fd)
+{
+    union handle handle = {.fh.handle_bytes = MAX_HANDLE_SZ};
+    const struct export *export = inode->export;
+    int mount_id;
+    if (!export->by_handle || inode->identity.mount != export->root->identity.mount ||
+        name_to_handle_at(fd, "", &handle.fh, &mount_id, AT_EMPTY_PATH) < 0)
+        return NULL;
+    size_t bytes = sizeof(handle.fh) + handle.fh.handle_bytes;
+    struct file_handle *copy = malloc(bytes);
+    return copy ? memcpy(copy, &handle, bytes) : NULL;
+}
+
 /* Not locked. */
 static int open_held(struct inode_table *table, const struct way *way, struct held **out)
 {
@@ -252,52 +265,55 @@ static int open_held(struct inode_table *table, const struct way *way, struct he
  * dropped: the next step goes by name. */
 static int step(struct inode_table *table, struct way *way)
 {
-    struct held *held = NULL;
+    struct inode *inode = way->inode;
+    struct file_handle *handle = NULL;
+    struct held *held;
     table_unlock(table);
     int rc = open_held(table, way, &held);
+    if (rc == 0 && way->parent)
+        handle = make_handle(inode, held->fd);
     table_lock(table);
-    if (rc == 0)
-        return install(table, way->inode, held);
-    if (!way->parent && (rc == -ESTALE || rc == -EPERM)) {
-        way->inode->handle_bytes = 0;
-        return -EAGAIN;
+    if (rc == 0) {
+        if (!inode->handle)
+            inode->handle = steal_ptr(&handle);
+        rc = install(table, inode, held);
+    } else if (!way->parent && (rc == -ESTALE || rc == -EPERM)) {
+        free(inode->handle);
+        inode->handle = NULL;
+        rc = -EAGAIN;
     }
+    free(handle);
     return rc;
 }
 
 int held_pin(struct inode_table *table, struct inode *inode, int *fd)
 {
-    struct inode *opened = NULL; /* the last directory on the way, pinned until the next is open */
-    struct way way;
+    struct inode *opened = NULL; /* the last one on the way, pinned until the next is open */
     int rc = -ESTALE;
     table_lock(table);
     /* Renames by other threads can lengthen the way while it is walked, but not for ever. */
     for (unsigned steps = 0; steps < 2 * DEPTH_MAX; steps++) {
+        struct way way;
         if (held_pin_cached(inode, fd)) {
             rc = 0;
             break;
         }
-        rc = -ESTALE;
         if (!find_way(inode, &way))
             break;
-        rc = step(table, &way);
-        if (rc == 0) {
-            struct inode *next = way.inode;
-            next->refs++;
-            if (opened) {
-                held_unpin(table, opened);
-                inode_unref(table, opened);
-            }
-            opened = next;
+        int done = step(table, &way);
+        let_go(table, way.parent);
+        if (done == 0) {
+            let_go(table, opened);
+            opened = way.inode;
+            continue;
         }
-        forget_way(table, &way);
-        if (rc < 0 && rc != -EAGAIN)
+        inode_unref(table, way.inode);
+        if (done != -EAGAIN) {
+            rc = done;
             break;
+        }
     }
-    if (opened) {
-        held_unpin(table, opened);
-        inode_unref(table, opened);
-    }
+    let_go(table, opened);
     table_unlock(table);
     return rc;
 }

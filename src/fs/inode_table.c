@@ -209,21 +209,20 @@ struct inode *table_by_place(struct inode_table *table, const struct inode *pare
  */
 
 struct inode *inode_make(const struct export *export, const struct inode_identity *identity,
-                         mode_t type, bool births, const union handle *handle)
+                         mode_t type, bool births)
 {
-    size_t bytes = handle ? handle->fh.handle_bytes : 0;
-    struct inode *inode = malloc(sizeof(*inode) + bytes);
-    if (!inode)
-        return NULL;
-    *inode = (struct inode){.export = export, .type = type, .births = births};
-    if (identity)
-        inode->identity = *identity;
-    if (bytes > 0) {
-        inode->handle_bytes = (uint8_t)bytes;
-        inode->handle_type = handle->fh.handle_type;
-        memcpy(inode->handle, handle->fh.f_handle, bytes);
-    }
+    struct inode *inode = malloc(sizeof(*inode));
+    if (inode)
+        *inode =
+            (struct inode){.export = export, .identity = *identity, .type = type, .births = births};
     return inode;
+}
+
+static void inode_free(struct inode *inode)
+{
+    free(inode->handle);
+    free(inode->name);
+    free(inode);
 }
 
 int table_insert(struct inode_table *table, struct inode *inode)
@@ -248,8 +247,7 @@ void inode_unref(struct inode_table *table, struct inode *inode)
         UNLINK(id_bucket(table, inode->nodeid), inode, next_by_id);
         table->count--;
         held_drop(table, inode);
-        free(inode->name);
-        free(inode);
+        inode_free(inode);
         inode = parent;
     }
     if (table->buckets > BUCKETS_MIN && table->count < table->buckets / 8)
@@ -327,7 +325,7 @@ static int insert_roots(struct inode_table *table)
     table->next_nodeid = ROOT_ID;
     table->root = table->exports[0].root;
     if (table->exports[0].name) {
-        table->root = inode_make(NULL, NULL, S_IFDIR, false, NULL);
+        table->root = inode_make(NULL, &(struct inode_identity){0}, S_IFDIR, false);
         rc = insert_root(table, table->root);
     }
     for (unsigned i = 0; rc == 0 && i < table->export_count; i++)
@@ -417,8 +415,7 @@ void inode_table_reset(struct inode_table *table)
             }
             *at = inode->next_by_id;
             held_drop(table, inode);
-            free(inode->name);
-            free(inode);
+            inode_free(inode);
             table->count--;
         }
     }

@@ -21,7 +21,11 @@
 #include "fs/inode.h"
 #include "util/list.h"
 
-#define HANDLE_BYTES_MAX 128 /* MAX_HANDLE_SZ of linux/exportfs.h */
+/* Room for a handle, as name_to_handle_at(2) fills it. */
+union handle {
+    struct file_handle fh;
+    uint8_t room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+};
 
 /* How far up an inode's place is followed. Deeper ones are reached from descriptors that are cached. */
 #define DEPTH_MAX 4096
@@ -45,6 +49,7 @@ struct inode {
     struct inode *parent; /* with name, the place: where it was last seen. NULL: not known, or a root */
     char *name;
     struct held *held;           /* NULL: no descriptor */
+    struct file_handle *handle;  /* NULL: none, or of no use */
     const struct export *export; /* NULL: the made-up root */
     struct inode_identity identity;
     uint64_t nodeid;
@@ -52,11 +57,8 @@ struct inode {
     uint32_t refs;
     uint32_t opens; /* by the guest */
     mode_t type;
-    bool births;          /* birth times are part of identities on this file system */
-    uint8_t kept;         /* KEPT_*; never without `held` */
-    uint8_t handle_bytes; /* 0: no handle */
-    int handle_type;
-    uint8_t handle[];
+    bool births;  /* birth times are part of identities on this file system */
+    uint8_t kept; /* KEPT_*; never without `held` */
 };
 
 struct inode_table {
@@ -98,15 +100,9 @@ void table_unlock(struct inode_table *table);
 struct inode_identity identity_of(const struct statx *stx, bool births);
 bool identity_equal(const struct inode_identity *a, const struct inode_identity *b);
 
-/* A handle as name_to_handle_at(2) fills it; handle_bytes 0 when there is none. */
-union handle {
-    struct file_handle fh;
-    uint8_t room[sizeof(struct file_handle) + HANDLE_BYTES_MAX];
-};
-
 /* Make an inode that is in no table yet, without a reference. NULL: no memory. */
 struct inode *inode_make(const struct export *export, const struct inode_identity *identity,
-                         mode_t type, bool births, const union handle *handle);
+                         mode_t type, bool births);
 /* Locked: give it a node id and let it be found. -ENOMEM at the table's limit. */
 int table_insert(struct inode_table *table, struct inode *inode);
 

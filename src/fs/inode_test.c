@@ -88,7 +88,7 @@ static void test_a_name_with_another_file_is_stale(const struct variant *v)
     end(&f);
 }
 
-/* What the host moves elsewhere is found by its handle alone. */
+/* What the host moves elsewhere is found by its handle alone, which it has once it was opened. */
 static void test_moved_out_of_sight(const struct variant *v)
 {
     struct fixture f;
@@ -98,6 +98,8 @@ static void test_moved_out_of_sight(const struct variant *v)
     host_write(&f, "a", "123");
     host_mkdir(&f, "d");
     uint64_t file = look(&f, "a"), dir = look(&f, "d"), id;
+    assert_int_equal(size_of(&f, file), 3);
+    assert_true(size_of(&f, dir) >= 0);
     drop_cache(&f);
     host_rename(&f, "a", "d/unseen");
     host_rename(&f, "d", "e");
