@@ -45,17 +45,16 @@ static int regular_file(struct request *r, uint64_t fh, struct open_file **file)
  * O_DIRECT is the guest's own matter: it goes around the guest's page cache. On the host it would only
  * add rules of alignment that the guest's kernel does not know of.
  *
- * With a write-back cache the guest's kernel reads the pages that it writes to in part, by any handle,
- * and says itself where appended data goes.
+ * Nor is O_APPEND kept: it would move pages of a shared mapping, which the guest's kernel writes back
+ * by any handle that may write, to the file's end. Each write says whether it appends.
+ *
+ * With a write-back cache the guest's kernel reads the pages that it writes to in part, by any handle.
  */
 int host_open_flags(const struct request *r, uint32_t guest)
 {
-    uint32_t flags = guest & (O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_TRUNC);
-    if (r->fs->flags & FUSE_WRITEBACK_CACHE) {
-        flags &= ~(uint32_t)O_APPEND;
-        if ((flags & O_ACCMODE) == O_WRONLY)
-            flags = (flags & ~(uint32_t)O_ACCMODE) | O_RDWR;
-    }
+    uint32_t flags = guest & (O_ACCMODE | O_SYNC | O_DSYNC | O_TRUNC);
+    if ((r->fs->flags & FUSE_WRITEBACK_CACHE) && (flags & O_ACCMODE) == O_WRONLY)
+        flags = (flags & ~(uint32_t)O_ACCMODE) | O_RDWR;
     return (int)flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 }
 
@@ -213,6 +212,20 @@ static ssize_t preadv_at_once(int fd, const struct iovec *iov, int count, off_t 
     return n < 0 && errno == EOPNOTSUPP ? preadv(fd, iov, count, offset) : n;
 }
 
+/* pwritev to the end, wherever that is by now: others append as well. */
+static ssize_t pwritev_append(int fd, const struct iovec *iov, int count, off_t offset)
+{
+    return pwritev2(fd, iov, count, offset, RWF_APPEND);
+}
+
+/* What a program appends. Pages that the guest's cache writes back have their place; with a write-back
+ * cache everything has, said by the guest's kernel, for which the file's end is its own. */
+static bool appends(const struct request *r, const struct fuse_write_in *in)
+{
+    return (in->flags & O_APPEND) && !(in->write_flags & FUSE_WRITE_CACHE) &&
+           !(r->fs->flags & FUSE_WRITEBACK_CACHE);
+}
+
 /* preadv or pwritev until all is through, the file ends, or an error comes after some bytes. Returns
  * the bytes, or -errno when there are none; -EAGAIN also when there are some, since the guest would
  * take fewer for the end of the file. */
@@ -282,7 +295,8 @@ int op_write(struct request *r)
     if (rc < 0)
         return rc;
     rc = fs_thread_keep_setid(r->thread, r->node.export, !(in.write_flags & FUSE_WRITE_KILL_SUIDGID));
-    ssize_t n = rc < 0 ? rc : transfer(pwritev, file->fd, iov, (unsigned)count, in.size, in.offset);
+    transfer_call *call = appends(r, &in) ? pwritev_append : pwritev;
+    ssize_t n = rc < 0 ? rc : transfer(call, file->fd, iov, (unsigned)count, in.size, in.offset);
     open_put(file);
     if (n < 0)
         return (int)n;
