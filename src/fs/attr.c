@@ -52,10 +52,27 @@ void attr_fill(const struct export *export, const struct statx *stx, struct fuse
     };
 }
 
+bool attr_wants_window(const struct fs *fs, const struct export *export, const struct statx *stx)
+{
+    return (fs->flags & FUSE_HAS_INODE_DAX) && export && export->mappable && S_ISREG(stx->stx_mode) &&
+           stx->stx_size >= FS_WINDOW_FILE_MIN && stx->stx_dev_major == export->dev_major &&
+           stx->stx_dev_minor == export->dev_minor;
+}
+
+/* As attr_fill, and what follows from the guest's knowing it. */
+static void attr_tell(struct fs *fs, const struct inode_ref *ref, const struct statx *stx,
+                      struct fuse_attr *attr)
+{
+    attr_fill(ref->export, stx, attr);
+    if (attr_wants_window(fs, ref->export, stx))
+        attr->flags |= FUSE_ATTR_DAX;
+    window_told(&fs->window, ref->nodeid);
+}
+
 int attr_reply(struct request *r, const struct statx *stx)
 {
     struct fuse_attr_out out = {.attr_valid = attr_seconds(r->fs)};
-    attr_fill(r->node.export, stx, &out.attr);
+    attr_tell(r->fs, &r->node, stx, &out.attr);
     return request_reply(r, &out, sizeof(out));
 }
 
@@ -67,7 +84,7 @@ void entry_fill(struct request *r, const struct inode_ref *dir, const struct ino
         .entry_valid = attr_seconds(r->fs),
         .attr_valid = attr_seconds(r->fs),
     };
-    attr_fill(ref->export, stx, &entry->attr);
+    attr_tell(r->fs, ref, stx, &entry->attr);
     if ((r->fs->flags & FUSE_SUBMOUNTS) && inode_is_submount(r->fs->inodes, dir, ref))
         entry->attr.flags |= FUSE_ATTR_SUBMOUNT;
 }

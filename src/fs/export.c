@@ -12,8 +12,11 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 
 #include "fs/inode_table.h"
+#include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 
@@ -32,6 +35,23 @@ static bool handles_work(int fd, int mount_fd)
     return identity_equal(&ours, &theirs);
 }
 
+/*
+ * Local file systems with one page cache. On overlayfs a file that was mapped for reading stays that of
+ * the lower layer when it is written to; over a network others change files behind the page cache.
+ */
+static bool maps_well(int fd)
+{
+    static const uint64_t known[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,  BTRFS_SUPER_MAGIC,
+                                     TMPFS_MAGIC,      F2FS_SUPER_MAGIC, EROFS_SUPER_MAGIC_V1};
+    struct statfs st;
+    if (fstatfs(fd, &st) < 0)
+        return false;
+    for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+        if ((uint64_t)st.f_type == known[i])
+            return true;
+    return false;
+}
+
 int export_init(struct export *export, const struct fs_directory *directory, struct dayfly_err *err)
 {
     const char *what = directory->name ? directory->name : "shared directory";
@@ -47,6 +67,9 @@ int export_init(struct export *export, const struct fs_directory *directory, str
     export->fd = openat(directory->fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (export->fd < 0 || statx(export->fd, "", AT_EMPTY_PATH, IDENTITY_MASK, &stx) < 0)
         return err_errno(err, errno, "%s", what);
+    export->mappable = maps_well(export->fd);
+    export->dev_major = stx.stx_dev_major;
+    export->dev_minor = stx.stx_dev_minor;
     bool births = births_reliable(export->fd);
     struct inode_identity identity = identity_of(&stx, births);
     export->root = inode_make(export, &identity, S_IFDIR, births);

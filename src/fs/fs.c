@@ -34,6 +34,18 @@ static int check(const struct fs_options *options, struct dayfly_err *err)
     return 0;
 }
 
+static int make_window(struct fs *fs, uint64_t bytes, struct dayfly_err *err)
+{
+    bool any = false;
+    unsigned count;
+    const struct export *exports = inode_exports(fs->inodes, &count);
+    for (unsigned i = 0; i < count; i++)
+        any |= exports[i].mappable;
+    if (bytes > 0 && !any)
+        log_line(fs->log, LOG_WARN, "no DAX window: it needs ext4, xfs, btrfs, f2fs, erofs or tmpfs");
+    return window_init(&fs->window, any ? bytes : 0, err);
+}
+
 int fs_new(struct fs **out, const struct fs_options *options, struct dayfly_err *err)
 {
     int rc = check(options, err);
@@ -63,6 +75,8 @@ int fs_new(struct fs **out, const struct fs_options *options, struct dayfly_err 
         err_set(err, -rc, "no memory for a file server's tables");
     else
         rc = inode_table_new(&fs->inodes, options, err);
+    if (rc == 0)
+        rc = make_window(fs, options->window_bytes, err);
     if (rc < 0) {
         fs_free(fs);
         return rc;
@@ -75,6 +89,7 @@ void fs_free(struct fs *fs)
 {
     if (!fs)
         return;
+    window_finish(&fs->window);
     lock_table_finish(&fs->locks);
     open_table_finish(&fs->files);
     fresh_finish(&fs->fresh);
@@ -89,6 +104,22 @@ void fs_reset(struct fs *fs)
     session_end(fs);
 }
 
+void *fs_window(const struct fs *fs, uint64_t *bytes)
+{
+    *bytes = fs->window.bytes;
+    return fs->window.hva;
+}
+
+void fs_show_window(struct fs *fs, bool shown)
+{
+    fs->window_shown = shown && fs->window.bytes > 0;
+}
+
+bool fs_mend_window(struct fs *fs)
+{
+    return window_mend(&fs->window);
+}
+
 uint64_t fs_unlocked(struct fs *fs)
 {
     return atomic_load(&fs->unlocked);
@@ -100,4 +131,5 @@ void fs_get_stats(struct fs *fs, struct fs_stats *stats)
     inode_table_stats(fs->inodes, stats);
     stats->requests = atomic_load(&fs->requests);
     stats->open_files = open_table_count(&fs->files);
+    stats->mapped = window_used(&fs->window);
 }

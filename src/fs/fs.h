@@ -47,6 +47,7 @@ enum fs_cache { FS_CACHE_AUTO, FS_CACHE_NONE, FS_CACHE_ALWAYS };
 #define FS_NAME_MAX        255        /* bytes of one component */
 #define FS_XATTR_BYTES_MAX 65536      /* XATTR_SIZE_MAX and XATTR_LIST_MAX */
 #define FS_TRANSFER_MAX    (1u << 20) /* bytes of one READ or WRITE: max_pages 256 */
+#define FS_WINDOW_MIN      (UINT64_C(2) << 20)
 
 /* One shared directory. */
 struct fs_directory {
@@ -67,7 +68,11 @@ struct fs_options {
     unsigned open_max;     /* files and directories open at once; 0: a half of RLIMIT_NOFILE */
     uint32_t inodes_max;   /* inodes known to the guest at once; 0: 4 million. Above it: ENOMEM */
     const struct log *log; /* borrowed */
+    uint64_t window_bytes; /* of the DAX window (window.h): a power of two, 2 MiB at least; 0: none */
 };
+
+/* From here on the guest is told to map a file instead of reading and writing it. */
+#define FS_WINDOW_FILE_MIN 65536
 
 /* Descriptors must be directories. Returns 0 or -errno. */
 int fs_new(struct fs **out, const struct fs_options *options, struct dayfly_err *err);
@@ -78,6 +83,18 @@ void fs_free(struct fs *fs);
 /* The guest is gone, or begins anew: close its files, drop its locks, forget its inodes. FUSE_INIT
  * does the same first. */
 void fs_reset(struct fs *fs);
+
+/*
+ * The DAX window: address space that the device shows its guest, if the transport can. It stays until
+ * fs_free, whatever is mapped there. *bytes is 0 where there is none: it was not asked for, or all
+ * directories lie on file systems whose files do not bear it.
+ */
+void *fs_window(const struct fs *fs, uint64_t *bytes);
+/* Whether the guest sees it; until then it does not. Nobody is serving. */
+void fs_show_window(struct fs *fs, bool shown);
+/* The guest touched what is not there, in this window or elsewhere. True when something of this one was
+ * mended. Any thread, at any time. */
+bool fs_mend_window(struct fs *fs);
 
 /*
  * A serving thread. fs_thread_enter makes the thread's working directory and umask its own
@@ -151,6 +168,7 @@ struct fs_stats {
     uint32_t inodes; /* known to the guest, the root included */
     uint32_t inode_fds;
     uint32_t open_files; /* directories included */
+    uint32_t mapped;     /* ranges of the window in use, 2 MiB each */
 };
 
 void fs_get_stats(struct fs *fs, struct fs_stats *stats);

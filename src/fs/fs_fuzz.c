@@ -244,6 +244,7 @@ static const struct field fields[] = {
     {FUSE_COPY_FILE_RANGE, 0},
     {FUSE_COPY_FILE_RANGE, 24},
     {FUSE_COPY_FILE_RANGE, 16, true},
+    {FUSE_SETUPMAPPING, 0},
     {FUSE_LINK, 0, true},
     {FUSE_RENAME, 0, true},
     {FUSE_RENAME2, 0, true},
@@ -266,6 +267,21 @@ static void learn_from(struct program *p, uint32_t opcode, const uint8_t *reply,
     }
 }
 
+/* Places in the window, most of which are legal. */
+static void aim(uint32_t opcode, uint8_t *args)
+{
+    struct fuse_setupmapping_in in;
+    if (opcode != FUSE_SETUPMAPPING || (args[sizeof(in) - 1] & 1))
+        return;
+    memcpy(&in, args, sizeof(in));
+    if (in.foffset & 1)
+        in.fh = UINT64_MAX;
+    in.foffset = (in.foffset >> 1 & 3) * FS_WINDOW_MIN;
+    in.moffset = (in.moffset & 3) * FS_WINDOW_MIN;
+    in.len = (in.len & 1023) * 4096;
+    memcpy(args, &in, sizeof(in));
+}
+
 static void one_request(struct program *p)
 {
     static uint8_t args[256], names[2][300], data[4096], reply[8192];
@@ -284,6 +300,7 @@ static void one_request(struct program *p)
             uint64_t id = pick(fields[i].node ? &p->nodes : &p->handles, &p->in);
             memcpy(args + fields[i].at, &id, sizeof(id));
         }
+        aim(opcode, args);
         parts[count++] = (struct client_part){args, len};
     }
     for (unsigned i = 0; i < (shape >> 4 & 3u) && i < 2; i++) {
@@ -363,11 +380,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .open_max = 24,
         .inodes_max = 64,
         .fds_max = 8,
+        .window_bytes = 2 * FS_WINDOW_MIN,
     };
     struct dayfly_err err;
     pthread_t thread;
     int rc = fs_new(&p.fs, &options, &err);
     assert(rc == 0);
+    fs_show_window(p.fs, true);
     rc = pthread_create(&thread, NULL, run, &p);
     assert(rc == 0);
     pthread_join(thread, NULL);

@@ -43,6 +43,8 @@ struct export
     bool read_only;
     bool by_handle; /* open_by_handle_at works here */
     int mount_fd;   /* O_RDONLY, for open_by_handle_at; -1 */
+    bool mappable;  /* shared mappings of files of its device are the files */
+    uint32_t dev_major, dev_minor;
     struct fs_idmap idmap;
     struct inode *root;
 };

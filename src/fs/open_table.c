@@ -2,6 +2,7 @@
 #include "fs/open_table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -122,6 +123,27 @@ struct open_file *open_get(struct open_table *t, uint64_t fh)
         atomic_fetch_add_explicit(&file->refs, 1, memory_order_relaxed);
     pthread_mutex_unlock(&t->lock);
     return file;
+}
+
+bool open_can_map(const struct open_file *file, bool writable)
+{
+    int mode = file->fd >= 0 && !file->dir ? fcntl(file->fd, F_GETFL) & O_ACCMODE : O_WRONLY;
+    return mode == O_RDWR || (mode == O_RDONLY && !writable);
+}
+
+struct open_file *open_find(struct open_table *t, uint64_t nodeid, bool writable)
+{
+    struct open_file *found = NULL;
+    pthread_mutex_lock(&t->lock);
+    for (uint32_t i = 0; i < t->slot_count && !found; i++) {
+        struct open_file *file = t->slots[i].file;
+        if (file && file->nodeid == nodeid && open_can_map(file, writable))
+            found = file;
+    }
+    if (found)
+        atomic_fetch_add_explicit(&found->refs, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&t->lock);
+    return found;
 }
 
 void open_put(struct open_file *file)

@@ -64,6 +64,13 @@ int open_add(struct open_table *t, int fd, uint64_t nodeid, bool is_dir, struct 
 
 /* The file behind a handle, with a reference, or NULL. */
 struct open_file *open_get(struct open_table *t, uint64_t fh);
+/* Whether it is a file that is open for reading, and for writing as well if `writable`. */
+bool open_can_map(const struct open_file *file, bool writable);
+
+/* Some file of this inode that can be mapped so, with a reference; NULL: none. It looks at all handles.
+ */
+struct open_file *open_find(struct open_table *t, uint64_t nodeid, bool writable);
+
 /* NULL is legal. */
 void open_put(struct open_file *file);
 

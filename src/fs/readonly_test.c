@@ -42,6 +42,7 @@ struct sample {
         struct fuse_rename_in rename;
         struct fuse_rename2_in rename2;
         struct fuse_setattr_in setattr;
+        struct fuse_setupmapping_in map;
         struct fuse_setxattr_in setxattr;
         struct fuse_statx_in statx;
         struct fuse_syncfs_in syncfs;
@@ -67,6 +68,7 @@ static bool make_sample(uint32_t opcode, const struct nodes *n, struct sample *s
     case FUSE_BATCH_FORGET:
     case FUSE_RELEASE:
     case FUSE_RELEASEDIR:
+    case FUSE_REMOVEMAPPING:
         return false;
     case FUSE_LOOKUP:
         NAME("file");
@@ -196,6 +198,10 @@ static bool make_sample(uint32_t opcode, const struct nodes *n, struct sample *s
         s->node = n->file;
         ARGS(lseek, .fh = n->fh, .whence = SEEK_DATA);
         return true;
+    case FUSE_SETUPMAPPING:
+        s->node = n->file;
+        ARGS(map, .fh = UINT64_MAX, .len = 4096, .flags = FUSE_SETUPMAPPING_FLAG_WRITE);
+        return true;
     case FUSE_COPY_FILE_RANGE:
         s->node = n->file;
         ARGS(copy, .fh_in = n->fh, .nodeid_out = n->file, .fh_out = n->fh, .off_out = 100, .len = 4);
@@ -253,7 +259,8 @@ static void begin(struct share *s, struct nodes *n)
     assert_int_equal(symlinkat("target", s->dir, "link"), 0);
     assert_int_equal(utimensat(s->dir, "link", old, AT_SYMLINK_NOFOLLOW), 0);
     struct fs_directory directory = {.fd = s->dir, .read_only = true, .idmap = own_idmap()};
-    share_start(s, &(struct fs_options){.directories = &directory, .directory_count = 1});
+    share_start(s, &(struct fs_options){
+                       .directories = &directory, .directory_count = 1, .window_bytes = FS_WINDOW_MIN});
     n->file = node_of(s, ROOT, "file");
     n->dir = node_of(s, ROOT, "dir");
     n->link = node_of(s, ROOT, "link");

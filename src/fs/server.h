@@ -23,6 +23,7 @@
 #include "fs/open_table.h"
 #include "fs/request.h"
 #include "fs/thread.h"
+#include "fs/window.h"
 
 struct fs {
     enum fs_cache cache;
@@ -33,6 +34,8 @@ struct fs {
     struct open_table files;
     struct lock_table locks;
     struct fresh fresh;
+    struct window window;
+    bool window_shown; /* to the guest; set while nobody serves */
     atomic_uint_least64_t requests;
     atomic_uint_least64_t unlocked;
 
@@ -70,6 +73,10 @@ void session_end(struct fs *fs);
 /* -- attributes and entries (attr.c) ------------------------------------------------------------- */
 
 void attr_fill(const struct export *export, const struct statx *stx, struct fuse_attr *attr);
+
+/* Whether the guest should map this file into the window: not where it is small, since a range for it
+ * costs more than a copy. */
+bool attr_wants_window(const struct fs *fs, const struct export *export, const struct statx *stx);
 
 /* The reply of GETATTR and SETATTR. */
 int attr_reply(struct request *r, const struct statx *stx);
@@ -135,6 +142,7 @@ int op_readdir(struct request *r);
 int op_readdirplus(struct request *r);
 int op_readlink(struct request *r);
 int op_release(struct request *r);
+int op_removemapping(struct request *r);
 int op_removexattr(struct request *r);
 int op_rename(struct request *r);
 int op_rename2(struct request *r);
@@ -142,6 +150,7 @@ int op_rmdir(struct request *r);
 int op_setattr(struct request *r);
 int op_setlk(struct request *r);
 int op_setlkw(struct request *r);
+int op_setupmapping(struct request *r);
 int op_setxattr(struct request *r);
 int op_statfs(struct request *r);
 int op_statx(struct request *r);

@@ -71,7 +71,8 @@ static const struct row TABLE[] = {
     [FUSE_LSEEK] = {"LSEEK", op_lseek, IN(lseek), OUT(lseek), ROW_BY_HANDLE},
     [FUSE_COPY_FILE_RANGE] = {"COPY_FILE_RANGE", op_copy_file_range, IN(copy_file_range), OUT(write),
                               ROW_NODE | ROW_MAY_BLOCK},
-    /* FUSE_SETUPMAPPING and FUSE_REMOVEMAPPING: with the DAX window, which is the device's. */
+    [FUSE_SETUPMAPPING] = {"SETUPMAPPING", op_setupmapping, IN(setupmapping), 0, ROW_NODE},
+    [FUSE_REMOVEMAPPING] = {"REMOVEMAPPING", op_removemapping, IN(removemapping), 0, ROW_BY_HANDLE},
     [FUSE_SYNCFS] = {"SYNCFS", op_syncfs, IN(syncfs), 0, ROW_NODE | ROW_MAY_BLOCK},
     [FUSE_TMPFILE] = {"TMPFILE", op_tmpfile, IN(create), OUT(entry) + OUT(open),
                       ROW_NODE | ROW_CHANGES | ROW_CREATES},
@@ -96,6 +97,7 @@ static void file_closed(void *opaque, struct open_file *file)
 /* With the session lock held for writing, or nobody serving. */
 void session_end(struct fs *fs)
 {
+    window_clear(&fs->window);
     lock_drop_all(&fs->locks);
     open_table_clear(&fs->files, file_closed, fs);
     inode_table_reset(fs->inodes);
@@ -122,6 +124,8 @@ static uint64_t wanted_flags(const struct fs *fs)
         flags |= FUSE_SETXATTR_EXT | (acls ? FUSE_POSIX_ACL : 0) | (labels ? FUSE_SECURITY_CTX : 0);
     if (fs->writeback)
         flags |= FUSE_WRITEBACK_CACHE;
+    if (fs->window_shown)
+        flags |= FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX;
     if (fs->cache == FS_CACHE_NONE) /* what READDIRPLUS says of a file would be forgotten at once */
         return flags | FUSE_DIRECT_IO_ALLOW_MMAP;
     if (fs->cache == FS_CACHE_AUTO)
@@ -161,6 +165,7 @@ static int op_init(struct request *r)
     out.max_write = FS_TRANSFER_MAX;
     out.max_pages = FS_TRANSFER_MAX / 4096;
     out.time_gran = 1;
+    out.map_alignment = fs->flags & FUSE_MAP_ALIGNMENT ? WINDOW_RANGE_SHIFT : 0;
     return request_reply(r, &out, sizeof(out));
 }
 

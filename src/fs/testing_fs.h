@@ -45,6 +45,7 @@ static inline void share_start(struct share *s, const struct fs_options *options
     int rc = fs_new(&s->fs, options, &err);
     if (rc < 0)
         fail_msg("%s", err.msg);
+    fs_show_window(s->fs, true);
     s->c = client_new(s->fs);
     client_cut(s->c, CLIENT_LINUX);
     assert_int_equal(client_init(s->c, ALL_OFFERED, &init), 0);

@@ -98,6 +98,7 @@ int fake_new(struct fake **out, const struct fake_options *options)
         return rc;
     }
     virtio_carry(options->dev, &carrier, fake);
+    virtio_show_shared(options->dev, options->show_shared);
     *out = fake;
     return 0;
 }
@@ -108,6 +109,7 @@ void fake_free(struct fake *fake)
         return;
     virtio_reset(fake->options.dev);
     virtio_carry(fake->options.dev, NULL, NULL);
+    virtio_show_shared(fake->options.dev, false);
     loop_call(fake->options.dev->loop, remove_kicks, fake);
     for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
         close_fd(&fake->queues[i].kick.fd);

@@ -21,6 +21,7 @@ struct fake_options {
     struct virtio_device *dev; /* both are borrowed until fake_free */
     const struct memory *mem;
     bool kick_directly; /* in the driver's thread, as a trapped register write is */
+    bool show_shared;   /* the driver sees the device's shared memory, if it has some */
 };
 
 int fake_new(struct fake **out, const struct fake_options *options);

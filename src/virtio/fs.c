@@ -48,6 +48,8 @@
 
 #define HIPRIO 0u
 
+#define SHARED_WINDOW 0 /* the DAX window's id (5.11.6.4) */
+
 #define QUEUE_SIZE RING_SIZE_MAX
 #define TURN_MAX   16
 /* So many requests that stand behind one are worth waking a worker for it, or fewer when it is large.
@@ -481,6 +483,17 @@ static void drain(struct virtio_device *dev, unsigned queue)
     q->draining--;
 }
 
+/* The queues may run already, but are served from here on. */
+static void activate(struct virtio_device *dev)
+{
+    fs_show_window(fs_of(dev)->fs, dev->shared_shown);
+}
+
+static bool mend(struct virtio_device *dev)
+{
+    return fs_mend_window(fs_of(dev)->fs);
+}
+
 /* As drain. What nobody has begun is dropped. */
 static void reset(struct virtio_device *dev)
 {
@@ -507,9 +520,11 @@ static const struct virtio_ops fs_ops = {
     .name = "file system",
     .id = VIRTIO_ID_FS,
     .front_end_config = true,
+    .activate = activate,
     .kick = kick,
     .reset = reset,
     .drain = drain,
+    .mend = mend,
 };
 
 /* -- making -------------------------------------------------------------------------------------------
@@ -587,6 +602,8 @@ static void prepare(struct virtio_fs *f, struct fs *fs, const struct virtio_fs_o
                     const struct log *log)
 {
     unsigned queues = options->queues ? options->queues : 1;
+    struct virtio_shared_memory window = {.id = SHARED_WINDOW};
+    window.hva = fs_window(fs, &window.bytes);
     f->fs = fs;
     memcpy(f->config.tag, options->tag, strlen(options->tag));
     f->config.num_request_queues = htole32(queues);
@@ -595,6 +612,7 @@ static void prepare(struct virtio_fs *f, struct fs *fs, const struct virtio_fs_o
                                                .queue_size = QUEUE_SIZE,
                                                .config = &f->config,
                                                .config_bytes = sizeof(f->config),
+                                               .shared = window,
                                                .log = log});
     for (unsigned i = 0; i < f->dev.queue_count; i++)
         f->queues[i].index = i;

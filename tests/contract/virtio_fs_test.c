@@ -58,7 +58,13 @@ struct fs {
     bool locked;
     unsigned tries; /* of LOCK */
     atomic_uint_least64_t unlocked;
+    bool shown; /* its window is */
+    unsigned mends;
 };
+
+#define WINDOW_BYTES (UINT64_C(4) << 20)
+
+static char window; /* nobody looks at it */
 
 static __thread struct fs *entered;
 
@@ -76,6 +82,22 @@ void fs_reset(struct fs *fs)
     assert_int_equal(fs->serving, 0);
     fs->resets++;
     pthread_mutex_unlock(&fs->lock);
+}
+
+void *fs_window(const struct fs *fs, uint64_t *bytes)
+{
+    *bytes = WINDOW_BYTES;
+    return &window;
+}
+
+void fs_show_window(struct fs *fs, bool shown)
+{
+    fs->shown = shown;
+}
+
+bool fs_mend_window(struct fs *fs)
+{
+    return ++fs->mends == 1;
 }
 
 int fs_lock_up(struct fs *fs, const struct isolate_calls *more, size_t more_count, unsigned *applied,
@@ -392,6 +414,25 @@ static void options_are_checked(void **state)
     assert_memory_equal(config + VIRTIO_FS_TAG_BYTES, queues, 4);
     virtio_fs_free(dev);
     virtio_fs_free(NULL);
+}
+
+static void the_server_learns_who_sees_its_window(void **state)
+{
+    struct env env;
+    open_env(&env, 0);
+    assert_int_equal(env.dev->shared.id, 0);
+    assert_int_equal(env.dev->shared.bytes, WINDOW_BYTES);
+    assert_ptr_equal(env.dev->shared.hva, &window);
+    assert_false(env.fs->shown);
+    assert_true(virtio_mend(env.dev));
+    assert_false(virtio_mend(env.dev));
+
+    fake_free(env.fake);
+    const struct fake_options options = {.dev = env.dev, .mem = &env.mem, .show_shared = true};
+    assert_int_equal(fake_new(&env.fake, &options), 0);
+    begin(&env);
+    assert_true(env.fs->shown);
+    close_env(&env);
 }
 
 static void every_queue_serves(void **state)
@@ -765,6 +806,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(the_server_learns_who_sees_its_window),
         cmocka_unit_test(every_queue_serves),
         cmocka_unit_test(full_rings_are_served),
         cmocka_unit_test(a_batch_interrupts_once),
