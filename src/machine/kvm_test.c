@@ -473,7 +473,7 @@ static void what_cannot_be_mended_ends_it(void **state)
     if (!skipped) {
         assert_int_equal(env.end, VCPU_FAILED);
         assert_int_equal(env.port_count, 0);
-        assert_int_equal(atomic_load(&env.faults), 2); /* somebody else might have mended it */
+        assert_true(atomic_load(&env.faults) > 1); /* somebody else might have mended it */
     }
     unmake(&env);
     munmap(at, 0x2000);

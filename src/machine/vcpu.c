@@ -17,9 +17,8 @@
  * access and executes nothing.
  *
  * A guest's access to a page that the host cannot give (EFAULT) has changed nothing: it may be tried
- * again once the memory is mended. A processor that finds nothing to mend tries once more all the same,
- * since another may have mended its page in between; if that fails too, the machine has come to its
- * end.
+ * again once the memory is mended. A processor that finds nothing to mend tries some more times, since
+ * another may have mended its page in between; then the machine has come to its end.
  */
 #include "machine/vcpu.h"
 
@@ -37,6 +36,7 @@
 #include "util/err.h"
 
 #define KICK_SIGNAL SIGRTMIN
+#define FAULTS_MAX  4
 
 enum want { WANT_RUN, WANT_PAUSE, WANT_STOP };
 
@@ -47,7 +47,7 @@ struct vcpu {
     struct kvm_run *run;
     pthread_t thread;
     bool has_thread;
-    bool faulted; /* EFAULT, and there was nothing to mend: the next one is the end */
+    unsigned faults; /* in a row, with nothing to mend */
     /* Written by its own thread only; read by anybody. */
     atomic_uint_fast64_t pio, mmio, kick, other;
 };
@@ -181,9 +181,8 @@ static bool mend(struct vcpu *v)
     const struct vcpus_options *o = &v->cpus->options;
     if (!o->mend)
         return false;
-    bool mended = o->mend(o->opaque), again = mended || !v->faulted;
-    v->faulted = !mended;
-    return again;
+    v->faults = o->mend(o->opaque) ? 0 : v->faults + 1;
+    return v->faults < FAULTS_MAX;
 }
 
 /* Enter the guest once and serve the exit. */
@@ -194,7 +193,7 @@ static void run_once(struct vcpu *v)
         int code = errno;
         if (code == EFAULT && mend(v))
             return;
-        v->faulted = false;
+        v->faults = 0;
         if (code == EINTR || code == EAGAIN) {
             take_kick_back();
             count_up(&v->kick);
@@ -205,7 +204,7 @@ static void run_once(struct vcpu *v)
         fail(v, text);
         return;
     }
-    v->faulted = false;
+    v->faults = 0;
     if (serve_access(v))
         return;
     count_up(&v->other);
