@@ -179,7 +179,7 @@ static void the_bus_has_an_end(void **state)
 
 static void memory_bars_lie_above_4_gib(void **state)
 {
-    struct pci_function fn, more;
+    static struct pci_function fn, more; /* until the teardown */
     const struct pci_ids ids = {.vendor = 1};
     static const struct pci_function_ops ops = {.bar_moved = moved};
     pci_function_init(&fn, &ids, &ops);
