@@ -5,6 +5,7 @@ load common
 
 @test "4 processors are seen" {
     run job --cpus 4 -- nproc
+    echo "status $status: $output"
     [ "$status" -eq 0 ]
     [ "${lines[0]}" = 4 ]
 }
