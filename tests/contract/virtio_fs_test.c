@@ -43,6 +43,7 @@ enum {
     LOCK,        /* FS_LATER while the lock is held */
     UNLOCK,      /* lets go of the lock, and says so */
     SILENT,      /* wants no reply */
+    FEED,        /* puts the next one into the same ring */
     BOAST,       /* claims to have written more than there is room for */
 };
 
@@ -56,7 +57,9 @@ struct fs {
     unsigned threads, threads_max; /* that have entered, and may */
     unsigned resets;
     bool locked;
-    unsigned tries; /* of LOCK */
+    unsigned tries;          /* of LOCK */
+    struct driver_ring *fed; /* by FEED; NULL: no more */
+    struct driver_buf food[2];
     atomic_uint_least64_t unlocked;
     bool shown; /* its window is */
     unsigned mends;
@@ -139,7 +142,17 @@ bool fs_may_block(const struct fs_request *r)
     return header_of(r).opcode == WAIT;
 }
 
-/* With the server's lock held. */
+/* As a driver on another processor that never stops. With the server's lock held, as the next. */
+static void feed(struct fs *fs)
+{
+    uint16_t head;
+    uint32_t written;
+    while (driver_used(fs->fed, &head, &written))
+        ;
+    assert_true(driver_add(fs->fed, fs->food, 2) >= 0);
+    driver_publish(fs->fed);
+}
+
 static ssize_t act(struct fs *fs, uint32_t opcode, bool at_once)
 {
     switch (opcode) {
@@ -164,6 +177,10 @@ static ssize_t act(struct fs *fs, uint32_t opcode, bool at_once)
     case UNLOCK:
         fs->locked = false;
         fs->unlocked++;
+        return 1;
+    case FEED:
+        if (fs->fed)
+            feed(fs);
         return 1;
     case SILENT:
         return 0;
@@ -792,6 +809,28 @@ static void broken_requests_need_a_reset(void **state)
     close_env(&env);
 }
 
+static void a_ring_that_never_empties_holds_up_nobody(void **state)
+{
+    struct env env;
+    struct sent sent = {0};
+    open_env(&env, 0);
+    env.fs->threads_max = 1; /* the loop's */
+    uint64_t in = put_request(&env, FEED, &sent);
+    env.fs->food[0] = (struct driver_buf){in, sizeof(struct fuse_in_header) + DATA, false};
+    env.fs->food[1] = (struct driver_buf){sent.out_gpa, sizeof(struct fuse_out_header) + DATA, true};
+    env.fs->fed = &env.rings[1];
+    assert_true(driver_add(&env.rings[1], env.fs->food, 2) >= 0);
+    publish(&env, 1);
+    for (int i = 0; i < 100; i++)
+        for (unsigned queue = 0; queue < QUEUES; queue++)
+            if (queue != 1)
+                roundtrip(&env, queue);
+    pthread_mutex_lock(&env.fs->lock);
+    env.fs->fed = NULL;
+    pthread_mutex_unlock(&env.fs->lock);
+    close_env(&env);
+}
+
 static void no_more_is_reported_than_there_is_room(void **state)
 {
     struct env env;
@@ -821,6 +860,7 @@ int main(void)
         cmocka_unit_test(a_reset_waits_for_what_was_begun),
         cmocka_unit_test(a_queue_is_drained),
         cmocka_unit_test(broken_requests_need_a_reset),
+        cmocka_unit_test(a_ring_that_never_empties_holds_up_nobody),
         cmocka_unit_test(no_more_is_reported_than_there_is_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
