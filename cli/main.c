@@ -5,6 +5,8 @@
  */
 #include "command.h"
 
+#include <sys/resource.h>
+
 /* In the order of `dayfly --help`. */
 #define COMMANDS(X)                                                                                    \
     X(run)                                                                                             \
@@ -40,7 +42,18 @@ static const struct command dayfly = {
     .children = commands,
 };
 
+/* What a guest has open in a shared folder is open in this process. */
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    raise_file_limit();
     return command_main(&dayfly, argc, argv);
 }
