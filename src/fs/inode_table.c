@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -25,6 +26,7 @@
 
 #define ROOT_ID            1 /* FUSE_ROOT_ID */
 #define BUCKETS_MIN        256u
+#define BUCKETS_TRIM       16384u /* tables smaller than that leave nothing worth giving back */
 #define INODES_MAX_DEFAULT 4000000u
 #define FDS_MIN            16u
 
@@ -45,11 +47,16 @@ void table_unlock(struct inode_table *table)
         list_remove(&held->node);
         list_append(&dead, &held->node);
     }
+    bool shrunk = table->shrunk;
+    table->shrunk = false;
     pthread_mutex_unlock(&table->lock);
     list_for_each (held, next, &dead, node) {
         close_fd(&held->fd);
         free(held);
     }
+    /* free(3) by itself keeps small blocks, and a million inodes are nothing but small blocks. */
+    if (shrunk)
+        malloc_trim(0);
 }
 
 /* -- identities --------------------------------------------------------------------------------------
@@ -164,6 +171,7 @@ static bool resize(struct inode_table *table, uint32_t buckets)
     }
     struct inode **old = table->by_id;
     uint32_t old_buckets = table->buckets;
+    table->shrunk = table->shrunk || (buckets < old_buckets && old_buckets >= BUCKETS_TRIM);
     free(table->by_identity);
     free(table->by_place);
     table->by_id = by_id;

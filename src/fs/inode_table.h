@@ -72,6 +72,7 @@ struct inode_table {
     uint32_t buckets; /* a power of two */
     uint32_t count;
     uint32_t inodes_max;
+    bool shrunk; /* table_unlock gives memory back to the host */
     uint64_t next_nodeid;
     uint64_t secret; /* so that a guest cannot choose names that share a bucket */
 
