@@ -308,8 +308,8 @@ void inode_unlinking(struct inode_table *table, struct inode_ref *dir, const cha
     table_lock(table);
     struct inode *inode = table_by_place(table, dir->inode, name);
     if (inode) {
-        /* A directory may be a working directory, of which the guest's kernel does not tell. */
-        bool used = inode->opens > 0 || inode->type == S_IFDIR;
+        /* What else is in use the guest's kernel does not tell: a working directory, an open FIFO. */
+        bool used = inode->opens > 0 || inode->type != S_IFREG;
         if (!held_keep(table, inode, KEPT_GONE, used) && used)
             take(inode, &ref);
     }

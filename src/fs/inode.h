@@ -128,10 +128,10 @@ void inode_forget(struct inode_table *table, uint64_t nodeid, uint64_t lookups);
 void inode_opened(struct inode_table *table, struct inode_ref *ref);
 void inode_closed(struct inode_table *table, uint64_t nodeid);
 
-/* `name` in `dir` is about to go (unlink, rmdir, rename over it): what is open behind it, and a
- * directory in any case (it may be a working directory), keeps a descriptor from here on, until it is
- * forgotten or seen elsewhere. Call before the system call. Costs no system call for a file that is not
- * open. */
+/* `name` in `dir` is about to go (unlink, rmdir, rename over it): what is open behind it, and in any
+ * case what is no regular file (a working directory, a FIFO: the guest opens those by itself), keeps a
+ * descriptor from here on, until it is forgotten or seen elsewhere. Call before the system call. Costs
+ * no system call for a file that is not open. */
 void inode_unlinking(struct inode_table *table, struct inode_ref *dir, const char *name);
 
 /* That system call failed with `error` (-errno): take it back. */

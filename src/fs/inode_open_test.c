@@ -211,6 +211,23 @@ static void test_a_removed_working_directory(const struct variant *v)
     end(&f);
 }
 
+static void test_a_removed_fifo(const struct variant *v)
+{
+    struct fixture f;
+    struct statx stx;
+    begin(&f, v, few);
+    assert_int_equal(mkfifoat(f.dir, "p", 0600), 0);
+    uint64_t p = look(&f, "p");
+    drop_cache(&f);
+    assert_int_equal(guest_unlink(&f, ROOT, "p", 0), 0);
+    drop_cache(&f);
+    assert_int_equal(stat_node(&f, p, &stx), 0);
+    assert_true(S_ISFIFO(stx.stx_mode));
+    inode_forget(f.table, p, 1);
+    assert_int_equal(stats(&f).inode_fds, 0);
+    end(&f);
+}
+
 /* A guest that removes and never forgets: its own requests still find a descriptor. */
 static void test_kept_descriptors_are_bounded(const struct variant *v)
 {
@@ -304,6 +321,7 @@ int main(void)
         {"open files outlive their name", test_open_files_outlive_their_name},
         {"opened without a descriptor", test_opened_without_a_descriptor},
         {"a removed working directory", test_a_removed_working_directory},
+        {"a removed FIFO", test_a_removed_fifo},
         {"kept descriptors are bounded", test_kept_descriptors_are_bounded},
         {"a created file is adopted", test_a_created_file_is_adopted},
         {"a file without a name is adopted", test_a_file_without_a_name_is_adopted},
