@@ -146,6 +146,8 @@ struct dayfly_share {
     enum dayfly_share_cache cache;
     uint32_t queues; /* of requests */
     bool writeback;  /* the guest gathers writes in its page cache; not with DAYFLY_SHARE_CACHE_NONE */
+    uint64_t window_bytes; /* DAX: this much of the guest's address space for mapping the host's page
+                              cache; a power of two, 2 MiB to 16 GiB; 0: none. Engine kvm alone. */
 };
 #define DAYFLY_SHARE_INIT                                                                              \
     {                                                                                                  \

@@ -36,6 +36,8 @@ enum {
 };
 
 #define CONFIG_MIN_MEMORY (UINT64_C(16) << 20)
+#define CONFIG_MIN_WINDOW (UINT64_C(2) << 20) /* what Linux maps at a time */
+#define CONFIG_MAX_WINDOW (UINT64_C(16) << 30)
 #define CONFIG_MIN_CID    3
 #define CONFIG_MAX_CID    (UINT32_MAX - 1)
 
@@ -75,6 +77,7 @@ struct config_share {
     char *tag;
     enum dayfly_share_cache cache;
     bool writeback;
+    uint64_t window_bytes;                /* 0: none */
     uint32_t queues;                      /* of requests, without the one for what is urgent */
     struct config_directory only;         /* the share's root, where directory_count is 0 */
     struct config_directory *directories; /* else: those below a made-up root, each with a name */
@@ -83,6 +86,13 @@ struct config_share {
 
 /* What the enums of a share are called, each word at its value's index; NULL behind the last. */
 extern const char *const config_mode_words[], *const config_cache_words[], *const config_ids_words[];
+
+/* Whether a share can have such a window, or none. */
+static inline bool config_window_fits(uint64_t bytes)
+{
+    return bytes == 0 ||
+           (bytes >= CONFIG_MIN_WINDOW && bytes <= CONFIG_MAX_WINDOW && (bytes & (bytes - 1)) == 0);
+}
 
 /* The directories of a share: *count of them. With one whose name is NULL it is the share's root. */
 static inline const struct config_directory *config_share_directories(const struct config_share *share,

@@ -58,6 +58,8 @@ static void print_bounds(FILE *out, const struct schema_row *row)
         fprintf(out, ", from %" PRIu64 " to %" PRIu64, row->min, row->max);
         break;
     case SCHEMA_SIZE:
+        if (row->min == 0)
+            break;
         fprintf(out, ", at least %s", units_format_size(row->min, size));
         break;
     case SCHEMA_LIST:

@@ -12,6 +12,7 @@
 
 #include "config/validate.h"
 #include "util/arith.h"
+#include "util/units.h"
 
 static void join(place out, const char *around, const char *key)
 {
@@ -141,6 +142,25 @@ static bool is_used(const struct config_directory *only)
            only->shown_gid || only->uid_count || only->gid_count;
 }
 
+static void check_window(struct validator *v, const char *around, const struct config_share *share)
+{
+    size_t count;
+    const struct config_directory *dirs = config_share_directories(share, &count);
+    bool all_cow = true;
+    char have[UNITS_FORMAT_BYTES];
+    place where;
+    join(where, around, "dax");
+    for (size_t i = 0; i < MIN(count, (size_t)CONFIG_MAX_DIRECTORIES); i++)
+        all_cow &= dirs[i].mode == DAYFLY_SHARE_COW;
+    if (!config_window_fits(share->window_bytes))
+        validate_fault(v, where, "take a power of two from 2MiB to 16GiB, such as 1GiB",
+                       "%s%s cannot be a window's size", units_format_size(share->window_bytes, have),
+                       share->window_bytes % 1024 ? " bytes" : "");
+    else if (share->window_bytes && all_cow)
+        validate_fault(v, where, "leave one of the two out",
+                       "files of `mode: cow` cannot be mapped from the host");
+}
+
 static void check_share(struct validator *v, const struct config_share *share, size_t index,
                         bool incomplete)
 {
@@ -153,6 +173,7 @@ static void check_share(struct validator *v, const struct config_share *share, s
     if (share->writeback && share->cache == DAYFLY_SHARE_CACHE_NONE)
         validate_fault(v, where, "leave one of the two out",
                        "with `cache: none` the guest has nothing to gather writes in");
+    check_window(v, around, share);
     if (!share->directory_count) {
         join(where, around, "path");
         if (!share->only.path && share->only.fd < 0 && !incomplete)

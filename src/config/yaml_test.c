@@ -52,7 +52,7 @@ static void test_a_whole_file_is_read(void **state)
                                "  - {path: /dev/sdb, id: data}\n"
                                "shares:\n"
                                "  - {tag: src, path: src, mode: ro, cache: always, writeback: true, "
-                               "queues: 2, shown_uid: 1000}\n"
+                               "queues: 2, dax: 1GiB, shown_uid: 1000}\n"
                                "  - tag: two\n"
                                "    directories:\n"
                                "      - {name: a b, path: a}\n"
@@ -95,6 +95,7 @@ static void test_a_whole_file_is_read(void **state)
     assert_int_equal(share->cache, DAYFLY_SHARE_CACHE_ALWAYS);
     assert_true(share->writeback);
     assert_int_equal(share->queues, 2);
+    assert_int_equal(share->window_bytes, UINT64_C(1) << 30);
     assert_ptr_equal(config_share_directories(share, &count), &share->only);
     assert_int_equal(count, 1);
     assert_string_equal(share->only.path, "/base/src");

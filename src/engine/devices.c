@@ -61,9 +61,14 @@ static int add_share(struct device_set *set, const struct config_share *share,
 {
     const struct virtio_fs_options options = {
         .tag = share->tag, .queues = share->queues, .carrier_calls = engine->carrier_calls};
+    struct config_share made = *share;
     struct virtio_device *device;
     struct fs *server;
-    int r = share_open(&set->shares[set->share_count], &server, share, log, err);
+    if (made.window_bytes && !engine->shows_memory) {
+        log_line(log, LOG_WARN, "share %s: no DAX window with engine %s", share->tag, engine->name);
+        made.window_bytes = 0;
+    }
+    int r = share_open(&set->shares[set->share_count], &server, &made, log, err);
     if (r < 0)
         return r;
     set->share_count++;

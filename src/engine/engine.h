@@ -42,6 +42,7 @@ struct engine_ops {
     const char *name;
     enum dayfly_engine id;
     bool has_consoles; /* of its own: the set of devices needs none */
+    bool shows_memory; /* of devices (struct virtio_shared_memory) to the guest */
     /* The system calls that its way of carrying a device makes in a device's own thread. */
     const struct isolate_calls *carrier_calls;
 

@@ -138,6 +138,7 @@ static pid_t kvm_helper(const struct engine *engine)
 const struct engine_ops engine_kvm = {
     .name = "kvm",
     .id = DAYFLY_ENGINE_KVM,
+    .shows_memory = true,
     .carrier_calls = &kvm_interrupt_calls,
     .probe = kvm_probe,
     .create = kvm_create,

@@ -103,6 +103,7 @@ int share_open(struct share **out, struct fs **server, const struct config_share
         .directory_count = (unsigned)count,
         .cache = caches[config->cache],
         .writeback = config->writeback,
+        .window_bytes = config->window_bytes,
         .log = log,
     };
     if (count > CONFIG_MAX_DIRECTORIES)

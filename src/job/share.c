@@ -53,6 +53,8 @@ static int parse_option(struct job_share *share, const char *option, struct dayf
         share->mode = (enum dayfly_share_mode)i;
     } else if (strcmp(option, "writeback") == 0) {
         share->writeback = true;
+    } else if ((value = value_of(option, "dax"))) {
+        return units_parse_size(value, &share->window_bytes, err);
     } else if ((value = value_of(option, "changes"))) {
         free(share->changes);
         if (!(share->changes = strdup(value)))
@@ -70,11 +72,11 @@ static int parse_option(struct job_share *share, const char *option, struct dayf
     } else if ((value = value_of(option, "shown_gid"))) {
         return parse_id(value, &share->shown_gid, err);
     } else {
-        return err_set(
-            err, EINVAL,
-            "\"%.40s\" is no option; there are ro, rw, cow, changes=DIR, "
-            "cache=auto|none|always, writeback, ids=squash|identity, shown_uid=N and shown_gid=N",
-            option);
+        return err_set(err, EINVAL,
+                       "\"%.40s\" is no option; there are ro, rw, cow, changes=DIR, "
+                       "cache=auto|none|always, writeback, dax=SIZE, ids=squash|identity, shown_uid=N "
+                       "and shown_gid=N",
+                       option);
     }
     return 0;
 }
@@ -86,6 +88,10 @@ static int check_options(const struct job_share *share, struct dayfly_err *err)
         return err_set(err, EINVAL,
                        "with cache=none there is nothing to gather writes in: leave out "
                        "writeback");
+    if (!config_window_fits(share->window_bytes))
+        return err_set(err, EINVAL, "dax is a power of two from 2MiB to 16GiB, such as dax=1GiB");
+    if (share->window_bytes && share->mode == DAYFLY_SHARE_COW)
+        return err_set(err, EINVAL, "files of cow cannot be mapped from the host: leave out dax");
     if (share->changes && (share->mode != DAYFLY_SHARE_COW || !*share->changes))
         return err_set(err, EINVAL, "changes=DIR names where the difference of cow is kept");
     if (share->ids != DAYFLY_SHARE_SQUASH && (share->shown_uid || share->shown_gid))
@@ -270,6 +276,7 @@ int job_shares_describe(const struct job_share *shares, const int *fds, size_t c
         share.directory_count = 1;
         share.cache = shares[i].cache;
         share.writeback = shares[i].writeback;
+        share.window_bytes = shares[i].window_bytes;
         r = dayfly_config_add_share(config, &share);
     }
     return r < 0 ? err_errno(err, -r, "describe the machine") : 0;

@@ -62,7 +62,9 @@ static void test_where_from_and_where_to(void **state)
 static void test_options(void **state)
 {
     (void)state;
-    struct job_share *share = parse("a:/b:cache=always,writeback,shown_uid=1000,shown_gid=100,ro");
+    struct job_share *share =
+        parse("a:/b:cache=always,writeback,shown_uid=1000,shown_gid=100,ro,dax=1GiB");
+    assert_int_equal(share->window_bytes, UINT64_C(1) << 30);
     assert_int_equal(share->cache, DAYFLY_SHARE_CACHE_ALWAYS);
     assert_true(share->writeback);
     assert_int_equal(share->shown_uid, 1000);
@@ -114,13 +116,16 @@ static void test_what_is_refused(void **state)
         {word, "the place in the guest is longer than 255 bytes"},
         {"a:/b:",
          "\"\" is no option; there are ro, rw, cow, changes=DIR, cache=auto|none|always, writeback, "
-         "ids=squash|identity, shown_uid=N and shown_gid=N"},
+         "dax=SIZE, ids=squash|identity, shown_uid=N and shown_gid=N"},
         {"a:/b:r0",
          "\"r0\" is no option; there are ro, rw, cow, changes=DIR, cache=auto|none|always, writeback, "
-         "ids=squash|identity, shown_uid=N and shown_gid=N"},
+         "dax=SIZE, ids=squash|identity, shown_uid=N and shown_gid=N"},
         {"a:/b:changes=c", "changes=DIR names where the difference of cow is kept"},
         {"a:/b:cow,changes=", "changes=DIR names where the difference of cow is kept"},
         {"a:/b:cache=never", "cache is auto, none or always, and not \"never\""},
+        {"a:/b:dax=3GiB", "dax is a power of two from 2MiB to 16GiB, such as dax=1GiB"},
+        {"a:/b:dax=1MiB", "dax is a power of two from 2MiB to 16GiB, such as dax=1GiB"},
+        {"a:/b:dax=1GiB,cow", "files of cow cannot be mapped from the host: leave out dax"},
         {"a:/b:ids=map", "ids is squash or identity, and not \"map\""},
         {"a:/b:cache=none,writeback",
          "with cache=none there is nothing to gather writes in: leave out writeback"},
