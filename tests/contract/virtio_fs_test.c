@@ -819,8 +819,10 @@ static void a_ring_that_never_empties_holds_up_nobody(void **state)
     env.fs->food[0] = (struct driver_buf){in, sizeof(struct fuse_in_header) + DATA, false};
     env.fs->food[1] = (struct driver_buf){sent.out_gpa, sizeof(struct fuse_out_header) + DATA, true};
     env.fs->fed = &env.rings[1];
+    pthread_mutex_lock(&env.fs->lock); /* the ring is the server's from here on */
     assert_true(driver_add(&env.rings[1], env.fs->food, 2) >= 0);
     publish(&env, 1);
+    pthread_mutex_unlock(&env.fs->lock);
     for (int i = 0; i < 100; i++)
         for (unsigned queue = 0; queue < QUEUES; queue++)
             if (queue != 1)
