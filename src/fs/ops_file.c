@@ -362,12 +362,18 @@ int op_copy_file_range(struct request *r)
     return request_reply(r, &out, sizeof(out));
 }
 
-/* Holes and data; other kinds of seeking are the guest's own affair. */
+/*
+ * Holes and data; other kinds of seeking are the guest's own affair. Linux asks without writing its
+ * cache back first: what a write-back cache still holds would be a hole, and a copy made by holes would
+ * lack it. With ENOSYS it takes the whole file for data.
+ */
 int op_lseek(struct request *r)
 {
     struct fuse_lseek_in in;
     struct open_file *file = NULL;
     int rc = request_args(r, &in);
+    if (rc == 0 && (r->fs->flags & FUSE_WRITEBACK_CACHE))
+        rc = -ENOSYS;
     if (rc == 0 && ((in.whence != SEEK_DATA && in.whence != SEEK_HOLE) || in.offset > INT64_MAX))
         rc = -EINVAL;
     if (rc == 0)

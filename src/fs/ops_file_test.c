@@ -148,6 +148,10 @@ static void a_writeback_cache_reads_by_any_handle_and_says_where(void **state)
     assert_int_equal(client_write(s.c, node, open.fh, "XX", 2, 1, FUSE_WRITE_CACHE), 2);
     assert_int_equal(client_read(s.c, node, open.fh, buf, sizeof(buf), 0), 4);
     assert_memory_equal(buf, "0XX3", 4);
+    /* Where data is, only the guest knows. */
+    struct fuse_lseek_in seek = {.fh = open.fh, .whence = SEEK_DATA};
+    struct fuse_lseek_out out;
+    assert_int_equal(client_ask(s.c, FUSE_LSEEK, node, &out, CLIENT_PART(&seek)), -ENOSYS);
     share_end(&s);
 }
 
