@@ -309,7 +309,7 @@ void inode_unlinking(struct inode_table *table, struct inode_ref *dir, const cha
     struct inode *inode = table_by_place(table, dir->inode, name);
     if (inode) {
         /* What else is in use the guest's kernel does not tell: a working directory, an open FIFO. */
-        bool used = inode->opens > 0 || inode->type != S_IFREG;
+        bool used = inode->opens > 0 || inode->type != S_IFREG || table->writeback;
         if (!held_keep(table, inode, KEPT_GONE, used) && used)
             take(inode, &ref);
     }

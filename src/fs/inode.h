@@ -130,8 +130,9 @@ void inode_closed(struct inode_table *table, uint64_t nodeid);
 
 /* `name` in `dir` is about to go (unlink, rmdir, rename over it): what is open behind it, and in any
  * case what is no regular file (a working directory, a FIFO: the guest opens those by itself), keeps a
- * descriptor from here on, until it is forgotten or seen elsewhere. Call before the system call. Costs
- * no system call for a file that is not open. */
+ * descriptor from here on, until it is forgotten or seen elsewhere. With a write-back cache all does:
+ * the guest still sends a removed file's times, and takes an error for one of the disk's. Call before
+ * the system call. Costs no system call for a file that is not open. */
 void inode_unlinking(struct inode_table *table, struct inode_ref *dir, const char *name);
 
 /* That system call failed with `error` (-errno): take it back. */

@@ -228,6 +228,20 @@ static void test_a_removed_fifo(const struct variant *v)
     end(&f);
 }
 
+static void test_a_removed_file_of_a_writeback_cache(const struct variant *v)
+{
+    struct fixture f;
+    begin(&f, v, (struct fs_options){.fds_max = FDS_FEW, .writeback = true});
+    host_write(&f, "a", "123");
+    uint64_t a = look(&f, "a");
+    assert_int_equal(guest_unlink(&f, ROOT, "a", 0), 0);
+    drop_cache(&f);
+    assert_int_equal(size_of(&f, a), 3);
+    inode_forget(f.table, a, 1);
+    assert_int_equal(stats(&f).inode_fds, 0);
+    end(&f);
+}
+
 /* A guest that removes and never forgets: its own requests still find a descriptor. */
 static void test_kept_descriptors_are_bounded(const struct variant *v)
 {
@@ -322,6 +336,7 @@ int main(void)
         {"opened without a descriptor", test_opened_without_a_descriptor},
         {"a removed working directory", test_a_removed_working_directory},
         {"a removed FIFO", test_a_removed_fifo},
+        {"a removed file of a write-back cache", test_a_removed_file_of_a_writeback_cache},
         {"kept descriptors are bounded", test_kept_descriptors_are_bounded},
         {"a created file is adopted", test_a_created_file_is_adopted},
         {"a file without a name is adopted", test_a_file_without_a_name_is_adopted},

@@ -374,6 +374,7 @@ int inode_table_new(struct inode_table **out, const struct fs_options *options, 
     pthread_mutex_init(&table->lock, NULL);
     list_init(&table->idle);
     list_init(&table->dead);
+    table->writeback = options->writeback;
     table->fds_max = MAX(options->fds_max ? options->fds_max : fds_default(), FDS_MIN);
     table->fds_hard = table->fds_max + table->fds_max / 2 + 64;
     table->inodes_max = options->inodes_max ? options->inodes_max : INODES_MAX_DEFAULT;

@@ -80,6 +80,7 @@ struct inode_table {
     struct list dead; /* closed by table_unlock */
     unsigned held_count;
     unsigned kept_count;
+    bool writeback;    /* the guest tells the times of a file after it removed it */
     unsigned fds_max;  /* above it idle descriptors are closed, and no more are kept */
     unsigned fds_hard; /* above it there are no more, pinned or not */
     int proc_fd;       /* /proc/self/fd */
