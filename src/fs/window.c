@@ -137,6 +137,8 @@ static void file_release(struct window *w, struct window_file *file)
 static void set_kept(struct window *w, struct window_range *range, uint32_t kept)
 {
     bool before = range->kept < range->bytes, after = kept < range->bytes;
+    w->zeroes_bytes += range->kept;
+    w->zeroes_bytes -= kept;
     range->kept = kept;
     if (before == after)
         return;
@@ -206,6 +208,9 @@ int window_map(struct window *w, const struct window_piece *piece, int fd)
     int rc = file || fd >= 0 ? 0 : -ENOENT;
     if (!file && fd >= 0)
         file = file_new(w, piece->nodeid, piece->writable, fd);
+    /* What is replaced may be the last of its ranges. */
+    if (file)
+        file->ranges++;
     for (uint64_t done = 0; done < piece->bytes && rc == 0; done += WINDOW_RANGE) {
         const struct window_range what = {
             .offset = piece->offset + done,
@@ -215,6 +220,8 @@ int window_map(struct window *w, const struct window_piece *piece, int fd)
         struct window_range *range = &w->ranges[(piece->at + done) >> WINDOW_RANGE_SHIFT];
         rc = put_in(w, range, file, file ? file->fd : fd, &what);
     }
+    if (file)
+        file->ranges--;
     file_release(w, file); /* unless it was put in */
     pthread_mutex_unlock(&w->lock);
     return rc;
@@ -261,13 +268,14 @@ unsigned window_used(struct window *w)
 /* -- files that change their size -------------------------------------------------------------------
  */
 
-/* Zeroes behind the file's end. */
+/* Zeroes behind the file's end. The guest may write to them, and what it writes is memory of the host
+ * besides its own: hence the bound. */
 static bool mend_range(struct window *w, struct window_range *range)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
     uint64_t size = range->file->bytes;
     uint64_t left = size > range->offset ? align_up(size - range->offset, PAGE) : 0;
-    if (left >= range->kept)
+    if (left >= range->kept || range->kept - left > WINDOW_ZEROES_MAX - w->zeroes_bytes)
         return false;
     if (mmap(address(w, range) + left, range->kept - left, protection(range->writable), flags, -1, 0) ==
         MAP_FAILED)

@@ -13,7 +13,8 @@
  * A file may become shorter on the host while it is mapped. A guest that touches a page behind its end
  * would end its machine, through no fault of its own; window_mend puts pages of zeroes there, whose
  * contents are nobody's. They go as soon as the guest is told of a larger file (window_told), or makes
- * it larger itself, or asks for the mapping again. So what a guest reads below the size it was last
+ * it larger itself, or asks for the mapping again; there are never more than WINDOW_ZEROES_MAX of them,
+ * beyond which its machine does end. So what a guest reads below the size it was last
  * told is the file, unless the file became shorter since.
  *
  * Threads: any; a lock of its own, a leaf but for the kernel's.
@@ -30,6 +31,7 @@
 /* What Linux asks for at a time; its logarithm is announced as the alignment. */
 #define WINDOW_RANGE_SHIFT 21
 #define WINDOW_RANGE       (UINT64_C(1) << WINDOW_RANGE_SHIFT)
+#define WINDOW_ZEROES_MAX  (UINT64_C(64) << 20)
 
 struct window {
     uint8_t *hva;
@@ -43,6 +45,7 @@ struct window {
     unsigned range_count;       /* a power of two */
     unsigned used;              /* ranges in which something is mapped */
     unsigned file_count, files_max;
+    uint64_t zeroes_bytes; /* mapped in the place of files that ended, at most WINDOW_ZEROES_MAX */
     atomic_uint mended; /* ranges with pages of zeroes; for a moment one more while there may be some */
 };
 
