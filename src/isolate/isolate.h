@@ -20,8 +20,9 @@
  *   4. landlock     files only below the directories given; skipped where the kernel has none
  *   5. seccomp      the listed system calls; every other one fails with EPERM
  *
- * All of it is for ever. Set-up is over before the first stage: afterwards nothing can be opened by
- * path but below the given directories.
+ * All of it is for ever. Set-up is over before the first stage. Afterwards landlock lets nothing be opened
+ * but below the given directories. Without landlock (`no_landlock`, an old kernel) the empty root ends
+ * absolute paths alone: ".." from a descriptor leads up as far as the code that is locked up lets it.
  */
 
 #include <stdbool.h>

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "isolate/isolate.h"
+#include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 
@@ -16,6 +17,12 @@ static bool write_text(const char *path, const char *text)
 {
     _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
     return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+/* Not allowed here, not more of them, or not in this kernel. */
+static bool cannot_be_had(int code)
+{
+    return code == EPERM || code == EACCES || code == ENOSPC || code == EINVAL || code == ENOSYS;
 }
 
 /* One's own ids, as themselves. */
@@ -58,15 +65,15 @@ int isolate_namespaces(bool new_user, struct dayfly_err *err)
     /* The thread's root and working directory are its own from here on. */
     if (unshare(CLONE_FS) < 0)
         return err_errno(err, errno, "unshare the root directory");
-    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0) {
-        if (errno == EPERM)
-            return 0;
-        return err_errno(err, errno, "make namespaces");
-    }
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        return err_errno(err, errno, "part from the host's mounts");
+    /* Each by itself: a kernel may lack one, a limit or a security module forbid another. */
+    static const int others[] = {CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS};
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        if (unshare(others[i]) < 0 && !cannot_be_had(errno))
+            return err_errno(err, errno, "make a namespace");
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return cannot_be_had(errno) ? 0 : err_errno(err, errno, "make a mount namespace");
     _cleanup_close_ int nothing = mount_nothing();
     if (nothing < 0 || change_root(nothing) < 0)
-        return err_errno(err, errno, "change to an empty root");
+        return cannot_be_had(errno) ? 0 : err_errno(err, errno, "change to an empty root");
     return 1;
 }
