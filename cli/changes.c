@@ -102,10 +102,9 @@ static int promote_run(const struct call *call)
 static const struct command promote_command = {
     .name = "promote",
     .summary = "make the shared directory what the guest saw",
-    .description =
-        "Every file appears whole or not at all. What was promoted leaves CHANGES at that moment: "
-        "when promotion is interrupted, do it again and it goes on. Nothing else may use the "
-        "directory meanwhile.",
+    .description = "Every file appears whole or not at all. When promotion is interrupted, do it again "
+                   "and it goes on: "
+                   "nothing is lost. Nothing else may use the directory meanwhile.",
     .operands = "CHANGES...",
     .min_operands = 1,
     .max_operands = OPERANDS_ANY,

@@ -53,30 +53,31 @@ static int read_origin(int fd, char **base)
     return r;
 }
 
-/* Whether nothing is in it but what an earlier, unfinished claim left. */
-static bool is_unused(int fd)
+/* Remove what an earlier claim that was not finished left, and nothing else: such an upper directory is
+ * empty, and so is what overlayfs has in its work directory. Whoever keeps an overlay of his own in the
+ * same form loses nothing. */
+static int clear_unfinished(int fd)
 {
-    static const char *const ours[] = {".", "..", CHANGES_UPPER, CHANGES_WORK, ORIGIN_NEW, DROPPED};
-    int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = again < 0 ? NULL : fdopendir(again);
-    if (!dir) {
-        close_fd(&again);
-        return false;
-    }
-    bool unused = true;
-    struct dirent *entry;
-    while (unused && (entry = readdir(dir))) {
-        unused = false;
-        for (size_t i = 0; i < ARRAY_SIZE(ours) && !unused; i++)
-            unused = !strcmp(entry->d_name, ours[i]);
-    }
-    closedir(dir);
-    return unused;
+    static const char *const names[] = {CHANGES_WORK "/work", CHANGES_WORK "/index", CHANGES_WORK,
+                                        CHANGES_UPPER_NEW, CHANGES_UPPER};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (unlinkat(fd, names[i], AT_REMOVEDIR) < 0 && errno != ENOENT)
+            return errno == ENOTEMPTY || errno == ENOTDIR ? -EEXIST : -errno;
+    return unlinkat(fd, ORIGIN_NEW, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static bool is_empty(int fd)
+{
+    struct dirent **names;
+    int count = overlay_names(fd, &names);
+    overlay_free_names(names, count);
+    return count == 0;
 }
 
 static int clear(int fd)
 {
-    static const char *const names[] = {DROPPED, CHANGES_UPPER, CHANGES_WORK, ORIGIN_NEW, ORIGIN};
+    static const char *const names[] = {DROPPED,      CHANGES_UPPER, CHANGES_UPPER_NEW,
+                                        CHANGES_WORK, ORIGIN_NEW,    ORIGIN};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         int r = tree_remove(fd, names[i]);
         if (r < 0 && r != -ENOENT)
@@ -106,13 +107,14 @@ int changes_claim(int *lock_fd, const char *path, const char *base, bool *fresh,
             "directory",
             path, origin, wanted);
     *fresh = r == -ENOENT;
-    if (*fresh && !is_unused(fd))
+    r = *fresh ? clear_unfinished(fd) : 0;
+    if (r == -EEXIST || (*fresh && r == 0 && !is_empty(fd)))
         return err_set(
             err, EEXIST,
             "%s is not empty and holds no changes; name an empty directory, or one that does "
             "not exist",
             path);
-    if (*fresh && (r = clear(fd)) < 0)
+    if (r < 0)
         return err_errno(err, -r, "clear %s", path);
     *lock_fd = steal_fd(&fd);
     return 0;

@@ -16,6 +16,7 @@
 #include "dayfly/error.h"
 
 #define CHANGES_UPPER     "upper"
+#define CHANGES_UPPER_NEW "upper.new" /* an upper on its way in */
 #define CHANGES_WORK      "work"
 #define CHANGES_DEPTH_MAX 256 /* directories nested deeper are not listed or promoted (-ELOOP) */
 

@@ -100,19 +100,12 @@ static int mount_memory(const struct plan *plan)
     return fd;
 }
 
-static int make_layers(int changes_fd)
-{
-    if ((mkdirat(changes_fd, CHANGES_UPPER, 0700) < 0 && errno != EEXIST) ||
-        (mkdirat(changes_fd, CHANGES_WORK, 0700) < 0 && errno != EEXIST))
-        return -1;
-    return 0;
-}
-
-/* The merged root is the upper directory's inode: it takes mode and owner of the base once. */
+/* The merged root is the upper directory's inode: it takes mode and owner of the base when it is made.
+ */
 static int copy_root(int base_fd, int changes_fd)
 {
     struct stat base, upper;
-    int fd = openat(changes_fd, CHANGES_UPPER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = openat(changes_fd, CHANGES_UPPER_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(base_fd, &base) < 0 || fstat(fd, &upper) < 0)
         return -1;
     const struct timespec times[2] = {base.st_atim, base.st_mtim};
@@ -123,6 +116,20 @@ static int copy_root(int base_fd, int changes_fd)
     r = r < 0 ? r : futimens(fd, times);
     close_fd(&fd);
     return r;
+}
+
+/* An upper directory without the base's mode and owner is never there by its name, whenever we are
+ * killed: it is made under another and renamed. */
+static int make_layers(int base_fd, int changes_fd)
+{
+    if (mkdirat(changes_fd, CHANGES_WORK, 0700) < 0 && errno != EEXIST)
+        return -1;
+    if (faccessat(changes_fd, CHANGES_UPPER, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return 0;
+    if ((mkdirat(changes_fd, CHANGES_UPPER_NEW, 0700) < 0 && errno != EEXIST) ||
+        copy_root(base_fd, changes_fd) < 0)
+        return -1;
+    return renameat(changes_fd, CHANGES_UPPER_NEW, changes_fd, CHANGES_UPPER);
 }
 
 static int set_path(int fs, const char *key, int fd, const char *below)
@@ -156,7 +163,7 @@ static int mount_overlay(const struct plan *plan, int base_fd, int changes_fd)
 }
 
 /* Returns the step that failed, with errno. */
-static enum step build(const struct plan *plan, bool fresh, int *merged)
+static enum step build(const struct plan *plan, int *merged)
 {
     int changes_fd;
     if (plan->user_namespace && enter_user_namespace(plan) < 0)
@@ -172,18 +179,18 @@ static enum step build(const struct plan *plan, bool fresh, int *merged)
     } else if ((changes_fd = reopen_here(plan->changes_fd)) < 0) {
         return LAYERS;
     }
-    if (make_layers(changes_fd) < 0 || (fresh && copy_root(base_fd, changes_fd) < 0))
+    if (make_layers(base_fd, changes_fd) < 0)
         return LAYERS;
     *merged = mount_overlay(plan, base_fd, changes_fd);
     return *merged < 0 ? OVERLAY : DONE;
 }
 
-static void __attribute__((noreturn)) child_main(const struct plan *plan, bool fresh, int socket_fd)
+static void __attribute__((noreturn)) child_main(const struct plan *plan, int socket_fd)
 {
     int merged = -1;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     errno = 0;
-    struct report report = {.failed = build(plan, fresh, &merged)};
+    struct report report = {.failed = build(plan, &merged)};
     report.code = errno;
     union {
         struct cmsghdr header;
@@ -256,7 +263,7 @@ static int explain(const struct report *report, const struct cow_options *option
     }
 }
 
-static int make(struct cow *cow, const struct plan *plan, const struct cow_options *options, bool fresh,
+static int make(struct cow *cow, const struct plan *plan, const struct cow_options *options,
                 struct dayfly_err *err)
 {
     _cleanup_close_ int ours = -1;
@@ -266,7 +273,7 @@ static int make(struct cow *cow, const struct plan *plan, const struct cow_optio
     ours = pair[0];
     pid_t pid = fork();
     if (pid == 0)
-        child_main(plan, fresh, pair[1]);
+        child_main(plan, pair[1]);
     int code = errno;
     close_fd(&pair[1]);
     if (pid < 0)
@@ -297,7 +304,7 @@ int cow_open(struct cow *cow, const struct cow_options *options, struct dayfly_e
     snprintf(plan.gid_line, sizeof(plan.gid_line), "%u %u 1", getegid(), getegid());
     plan.base_fd = base_fd;
     plan.changes_fd = cow->lock_fd;
-    int r = make(cow, &plan, options, fresh, err);
+    int r = make(cow, &plan, options, err);
     if (r == 0 && fresh && options->changes)
         r = changes_begin(cow->lock_fd, options->dir, err);
     if (r < 0)

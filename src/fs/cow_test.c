@@ -325,6 +325,23 @@ static void a_killed_promotion_loses_nothing(void **state)
     assert_text(p->base_fd, "tree/199", "many");
 }
 
+/* Killed between the two halves of a drop: what is mounted next has the base's mode again. */
+static void an_unfinished_drop_leaves_a_sound_root(void **state)
+{
+    struct place *p = *state;
+    struct stat st;
+    assert_int_equal(fchmod(p->base_fd, 0751), 0);
+    open_cow(p, p->changes);
+    change(p->cow.fd);
+    cow_close(&p->cow);
+    _cleanup_close_ int fd = open(p->changes, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(renameat(fd, "upper", fd, "dropped"), 0);
+    open_cow(p, p->changes);
+    assert_unchanged(p->cow.fd);
+    assert_int_equal(fstat(p->cow.fd, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0751);
+}
+
 static void dropped_changes_are_gone(void **state)
 {
     struct place *p = *state;
@@ -349,6 +366,16 @@ static void what_is_not_a_place_for_changes_is_refused(void **state)
     const struct cow_options into_base = {.dir = p->other, .changes = p->base};
     assert_int_equal(cow_open(&second, &into_base, &err), -EEXIST);
     assert_unchanged(p->base_fd);
+
+    /* Somebody's own overlay has the same form. */
+    int fd = open(p->other, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(mkdirat(fd, "upper", 0755), 0);
+    assert_int_equal(mkdirat(fd, "work", 0755), 0);
+    put(fd, "upper/data", "data");
+    const struct cow_options over_data = {.dir = p->base, .changes = p->other};
+    assert_int_equal(cow_open(&second, &over_data, &err), -EEXIST);
+    assert_text(fd, "upper/data", "data");
+    close(fd);
 
     open_cow(p, p->changes);
     const struct cow_options twice = {.dir = p->base, .changes = p->changes};
@@ -389,6 +416,7 @@ int main(void)
         CASE(promoted_changes_are_the_base),
         CASE(promotion_crosses_file_systems),
         CASE(a_killed_promotion_loses_nothing),
+        CASE(an_unfinished_drop_leaves_a_sound_root),
         CASE(dropped_changes_are_gone),
         CASE(what_is_not_a_place_for_changes_is_refused),
         CASE(memory_is_bounded),

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Promotion: what the guest saw becomes the base, entry by entry. Each entry moves from the upper
- * directory to the base by one rename (over file systems: a copy beside its place, synced, and then the
- * rename), so at any moment base and upper together show the same tree, and the work can be taken up
- * again by doing it once more.
+ * Promotion: what the guest saw becomes the base, entry by entry. On one file system each entry moves
+ * from the upper directory to the base by a rename. Over two, each is copied beside its place and then
+ * renamed, and nothing leaves the upper directory before all of it is on the base's disk: no order
+ * holds between two journals. So at any moment base and upper together show the same tree, and the work
+ * can be taken up again by doing it once more.
  *
  * The one order that matters: where an entry hides a directory of the base, that directory goes first;
  * the entry is then an addition, whose marks may be cleared.
@@ -134,8 +135,7 @@ static int copy_file(int from_dir, const char *name, int to_dir, const char *to_
         openat(to_dir, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (from < 0 || to < 0)
         return -errno;
-    int r = copy_data(from, to, size);
-    return r == 0 && fsync(to) < 0 ? -errno : r;
+    return copy_data(from, to, size);
 }
 
 static int copy_symlink(int from_dir, const char *name, int to_dir, const char *to_name)
@@ -171,6 +171,10 @@ static int copy_tree(int from_dir, const char *name, int to_dir, const char *to_
 
 /* ---- promotion ---- */
 
+struct promotion {
+    bool across; /* two file systems */
+};
+
 /* The marks of an entry and of all below it: left where they are, an overlay over the base would heed
  * them one day. */
 static int clear_marks(int dir_fd, const char *name, mode_t mode, unsigned depth)
@@ -200,7 +204,18 @@ static int clear_marks(int dir_fd, const char *name, mode_t mode, unsigned depth
     return r;
 }
 
-static int promote_full(int upper_fd, int base_fd, const char *name, const struct overlay_entry *entry)
+/* Over two file systems. */
+static int promote_copy(int upper_fd, int base_fd, const char *name)
+{
+    int r = tree_remove(base_fd, ASIDE);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    r = copy_tree(upper_fd, name, base_fd, ASIDE, 0);
+    return r == 0 && renameat(base_fd, ASIDE, base_fd, name) < 0 ? -errno : r;
+}
+
+static int promote_full(const struct promotion *promotion, int upper_fd, int base_fd, const char *name,
+                        const struct overlay_entry *entry)
 {
     int r = 0;
     /* rename(2) replaces a file by a file, and no directory by anything but an empty one. */
@@ -210,23 +225,15 @@ static int promote_full(int upper_fd, int base_fd, const char *name, const struc
         r = clear_marks(upper_fd, name, entry->st.st_mode, 0);
     if (r < 0)
         return r;
-    if (renameat(upper_fd, name, base_fd, name) == 0)
-        return 0;
-    if (errno != EXDEV)
-        return -errno;
-    r = tree_remove(base_fd, ASIDE);
-    if (r < 0 && r != -ENOENT)
-        return r;
-    r = copy_tree(upper_fd, name, base_fd, ASIDE, 0);
-    if (r == 0 && renameat(base_fd, ASIDE, base_fd, name) < 0)
-        r = -errno;
-    return r < 0 ? r : tree_remove(upper_fd, name);
+    if (promotion->across)
+        return promote_copy(upper_fd, base_fd, name);
+    return renameat(upper_fd, name, base_fd, name) < 0 ? -errno : 0;
 }
 
-static int promote_dir(int upper_fd, int base_fd, unsigned depth);
+static int promote_dir(const struct promotion *promotion, int upper_fd, int base_fd, unsigned depth);
 
-static int promote_merged(int upper_fd, int base_fd, const char *name,
-                          const struct overlay_entry *entry, unsigned depth)
+static int promote_merged(const struct promotion *promotion, int upper_fd, int base_fd,
+                          const char *name, const struct overlay_entry *entry, unsigned depth)
 {
     if (depth >= CHANGES_DEPTH_MAX)
         return -ELOOP;
@@ -234,17 +241,18 @@ static int promote_merged(int upper_fd, int base_fd, const char *name,
     _cleanup_close_ int base = openat(base_fd, name, dir_flags);
     if (upper < 0 || base < 0)
         return -errno;
-    int r = promote_dir(upper, base, depth + 1);
+    int r = promote_dir(promotion, upper, base, depth + 1);
     if (r == 0)
         r = overlay_clear_marks(upper_fd, name);
     if (r == 0)
         r = copy_attributes(upper, base, &entry->st);
-    if (r < 0)
+    if (r < 0 || promotion->across)
         return r;
     return unlinkat(upper_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
-static int promote_entry(int upper_fd, int base_fd, const char *name, unsigned depth)
+static int promote_entry(const struct promotion *promotion, int upper_fd, int base_fd, const char *name,
+                         unsigned depth)
 {
     struct overlay_entry entry;
     int r = overlay_look(upper_fd, base_fd, name, &entry);
@@ -253,46 +261,51 @@ static int promote_entry(int upper_fd, int base_fd, const char *name, unsigned d
     switch (entry.kind) {
     case OVERLAY_WHITEOUT:
         r = entry.in_base ? tree_remove(base_fd, name) : 0;
-        return r == 0 && unlinkat(upper_fd, name, 0) < 0 ? -errno : r;
+        if (r == 0 && !promotion->across && unlinkat(upper_fd, name, 0) < 0)
+            r = -errno;
+        return r;
     case OVERLAY_MERGED:
-        return promote_merged(upper_fd, base_fd, name, &entry, depth);
+        return promote_merged(promotion, upper_fd, base_fd, name, &entry, depth);
     default:
-        return promote_full(upper_fd, base_fd, name, &entry);
+        return promote_full(promotion, upper_fd, base_fd, name, &entry);
     }
 }
 
-static int promote_dir(int upper_fd, int base_fd, unsigned depth)
+static int promote_dir(const struct promotion *promotion, int upper_fd, int base_fd, unsigned depth)
 {
     struct dirent **names;
     int count = overlay_names(upper_fd, &names), r = count < 0 ? count : 0;
     for (int i = 0; i < count && r == 0; i++)
-        r = promote_entry(upper_fd, base_fd, names[i]->d_name, depth);
+        r = promote_entry(promotion, upper_fd, base_fd, names[i]->d_name, depth);
     overlay_free_names(names, count);
     return r;
 }
 
+static int promote_all(struct changes *changes)
+{
+    struct stat upper, base;
+    if (fstat(changes->upper_fd, &upper) < 0 || fstat(changes->base_fd, &base) < 0)
+        return -errno;
+    const struct promotion promotion = {.across = upper.st_dev != base.st_dev};
+    /* A name must not reach the disk before its content. */
+    if (syncfs(changes->upper_fd) < 0)
+        return -errno;
+    int r = promote_dir(&promotion, changes->upper_fd, changes->base_fd, 0);
+    if (r == 0)
+        r = overlay_clear_marks(changes->fd, CHANGES_UPPER);
+    if (r == 0)
+        r = copy_attributes(changes->upper_fd, changes->base_fd, &upper);
+    return r == 0 && syncfs(changes->base_fd) < 0 ? -errno : r;
+}
+
 int changes_promote(struct changes *changes, struct dayfly_err *err)
 {
-    struct stat st;
-    int r = 0;
-    if (changes->upper_fd >= 0) {
-        /* A name must not reach the disk before its content. */
-        r = syncfs(changes->upper_fd) < 0 ? -errno : 0;
-        if (r == 0)
-            r = promote_dir(changes->upper_fd, changes->base_fd, 0);
-        if (r == 0)
-            r = overlay_clear_marks(changes->fd, CHANGES_UPPER);
-        if (r == 0 && fstat(changes->upper_fd, &st) < 0)
-            r = -errno;
-        if (r == 0)
-            r = copy_attributes(changes->upper_fd, changes->base_fd, &st);
-        if (r == 0 && syncfs(changes->base_fd) < 0)
-            r = -errno;
-    }
+    int r = changes->upper_fd >= 0 ? promote_all(changes) : 0;
     if (r < 0)
-        return err_errno(err, -r,
-                         "promote the changes of %s (what is not promoted yet is still there: mend the "
-                         "cause and promote again)",
-                         changes->base);
+        return err_errno(
+            err, -r,
+            "promote the changes of %s (nothing of them is lost: mend the cause and promote "
+            "again)",
+            changes->base);
     return changes_drop(changes, err);
 }
