@@ -266,7 +266,8 @@ static int set_up(struct daemon *daemon, const struct fs_command_options *option
     if (r < 0)
         return err_errno(err, -r, "prepare");
     if ((r = describe(config, options, err)) == 0 && (r = catch_signals(daemon, err)) == 0 &&
-        (r = share_open(&daemon->share, &daemon->server, &config->shares[0], &daemon->log, err)) == 0)
+        (r = share_open(&daemon->share, &daemon->server, &config->shares[0], 1, &daemon->log, err)) ==
+            0)
         r = make_socket(daemon, options->socket, err);
     dayfly_config_free(config);
     return r;
@@ -305,10 +306,9 @@ static int serve_front_ends(struct daemon *daemon, struct virtio_device *device,
         }
         if (fds[2].revents & POLLIN) {
             int fd = accept4(daemon->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-            if (fd < 0)
-                continue; /* gone again */
-            log_line(&daemon->log, LOG_INFO, "a front end has come");
-            if ((r = vhost_user_new(&front_end, device, fd, left, daemon, err)) < 0)
+            if (fd >= 0) /* else it is gone again */
+                log_line(&daemon->log, LOG_INFO, "a front end has come");
+            if (fd >= 0 && (r = vhost_user_new(&front_end, device, fd, left, daemon, err)) < 0)
                 break;
         }
         ended |= (fds[0].revents & POLLIN) != 0;

@@ -56,7 +56,7 @@ static int add_disk(struct device_set *set, const struct config_disk *disk, stru
     return r;
 }
 
-static int add_share(struct device_set *set, const struct config_share *share,
+static int add_share(struct device_set *set, const struct config_share *share, size_t shares,
                      const struct engine_ops *engine, const struct log *log, struct dayfly_err *err)
 {
     const struct virtio_fs_options options = {
@@ -68,7 +68,7 @@ static int add_share(struct device_set *set, const struct config_share *share,
         log_line(log, LOG_WARN, "share %s: no DAX window with engine %s", share->tag, engine->name);
         made.window_bytes = 0;
     }
-    int r = share_open(&set->shares[set->share_count], &server, &made, log, err);
+    int r = share_open(&set->shares[set->share_count], &server, &made, shares, log, err);
     if (r < 0)
         return r;
     set->share_count++;
@@ -145,7 +145,7 @@ static int make_all(struct device_set *set, const struct dayfly_config *config,
         if ((r = add_disk(set, &config->disks[i], loop, log, err)) < 0)
             return r;
     for (size_t i = 0; i < config->share_count; i++)
-        if ((r = add_share(set, &config->shares[i], engine, log, err)) < 0)
+        if ((r = add_share(set, &config->shares[i], config->share_count, engine, log, err)) < 0)
             return r;
     if (config->vsock.present && (r = add_vsock(set, &config->vsock, loop, log, err)) < 0)
         return r;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -92,7 +93,17 @@ static int open_directory(struct share *share, struct fs_directory *out,
     return 0;
 }
 
-int share_open(struct share **out, struct fs **server, const struct config_share *config,
+/* A guest that opens, locks and remembers all it can leaves disks, vsock and other machines theirs. */
+static void limit_descriptors(struct fs_options *options, size_t shares)
+{
+    struct rlimit limit = {.rlim_cur = 1024};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    uint64_t budget = MIN(limit.rlim_cur, UINT64_C(1) << 20) / 2 / MAX(shares, (size_t)1);
+    options->open_max = (unsigned)MAX(budget / 2, 16u);
+    options->fds_max = (unsigned)MAX(budget / 4, 16u);
+}
+
+int share_open(struct share **out, struct fs **server, const struct config_share *config, size_t shares,
                const struct log *log, struct dayfly_err *err)
 {
     size_t count;
@@ -106,6 +117,7 @@ int share_open(struct share **out, struct fs **server, const struct config_share
         .window_bytes = config->window_bytes,
         .log = log,
     };
+    limit_descriptors(&options, shares);
     if (count > CONFIG_MAX_DIRECTORIES)
         return err_set(err, EINVAL, "share %s: more than %d directories", config->tag,
                        CONFIG_MAX_DIRECTORIES);

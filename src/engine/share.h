@@ -16,9 +16,10 @@ struct share;
 
 /*
  * Open what `config` names and make the server, which is the caller's to free; *out is closed after
- * that. log is borrowed by the server. Returns 0 or -errno.
+ * that. log is borrowed by the server. `shares`: how many there are in all; together they take at most
+ * half of the descriptors that the process may have. Returns 0 or -errno.
  */
-int share_open(struct share **out, struct fs **server, const struct config_share *config,
+int share_open(struct share **out, struct fs **server, const struct config_share *config, size_t shares,
                const struct log *log, struct dayfly_err *err);
 
 /* NULL is legal. */

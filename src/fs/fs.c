@@ -68,7 +68,7 @@ int fs_new(struct fs **out, const struct fs_options *options, struct dayfly_err 
     uint32_t open_max = open_files_max(options);
     rc = open_table_init(&fs->files, open_max);
     if (rc == 0)
-        rc = lock_table_init(&fs->locks, MIN(open_max, LOCK_PAIRS_MAX));
+        rc = lock_table_init(&fs->locks, MIN(open_max / 4, LOCK_PAIRS_MAX));
     if (rc == 0)
         rc = fresh_init(&fs->fresh, fs->cache == FS_CACHE_AUTO);
     if (rc < 0)
