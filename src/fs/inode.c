@@ -344,6 +344,13 @@ static void move(struct inode_table *table, struct inode *inode, struct inode *d
         free(name);
 }
 
+/* Locked. NULL is legal, as for inode_unref. */
+static void hold(struct inode *inode)
+{
+    if (inode)
+        inode->refs++;
+}
+
 void inode_renamed(struct inode_table *table, struct inode_ref *from, const char *from_name,
                    struct inode_ref *to, const char *to_name, bool exchanged)
 {
@@ -351,12 +358,17 @@ void inode_renamed(struct inode_table *table, struct inode_ref *from, const char
     table_lock(table);
     struct inode *moved = table_by_place(table, from->inode, from_name);
     struct inode *other = table_by_place(table, to->inode, to_name);
+    /* What the guest forgot is here because something is remembered in it. That may end on the way. */
+    hold(moved);
+    hold(other);
     if (moved)
         place_clear(table, moved);
     if (other)
         place_clear(table, other);
     move(table, moved, to->inode, there);
     move(table, exchanged ? other : NULL, from->inode, back);
+    inode_unref(table, moved);
+    inode_unref(table, other);
     table_unlock(table);
 }
 

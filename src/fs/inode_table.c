@@ -294,6 +294,7 @@ void place_set(struct inode_table *table, struct inode *inode, struct inode *par
         free(name);
         return;
     }
+    inode->refs++; /* what is remembered in it may be all that keeps it, and is cleared here */
     struct inode *stale = inode->type == S_IFDIR ? comes_back(parent, inode) : NULL;
     if (stale)
         place_clear(table, stale);
@@ -306,6 +307,7 @@ void place_set(struct inode_table *table, struct inode *inode, struct inode *par
     inode->name = name;
     parent->refs++;
     link_place(table, inode);
+    inode_unref(table, inode);
 }
 
 /* -- the table ---------------------------------------------------------------------------------------

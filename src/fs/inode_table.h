@@ -114,7 +114,8 @@ struct inode *table_by_identity(struct inode_table *table, const struct export *
                                 const struct inode_identity *identity, mode_t type);
 struct inode *table_by_place(struct inode_table *table, const struct inode *parent, const char *name);
 
-/* Locked. `name` is taken. */
+/* Locked. `name` is taken. The caller has a reference to `parent`; `inode` may go when it has none, as
+ * breaking a circle can take its last one. */
 void place_set(struct inode_table *table, struct inode *inode, struct inode *parent, char *name);
 void place_clear(struct inode_table *table, struct inode *inode);
 

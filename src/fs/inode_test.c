@@ -251,6 +251,26 @@ static void test_a_circle_of_memories_is_broken(const struct variant *v)
     end(&f);
 }
 
+/* b is remembered in a, which nothing else keeps, when the guest moves a into b. */
+static void test_a_rename_breaks_the_last_memory(const struct variant *v)
+{
+    struct fixture f;
+    begin(&f, v, few);
+    host_mkdir(&f, "a");
+    host_mkdir(&f, "a/b");
+    uint64_t a = look(&f, "a"), b = look(&f, "a/b");
+    guest_open(&f, b);
+    host_rename(&f, "a/b", "b");
+    inode_forget(f.table, a, UINT64_MAX);
+    guest_rename(&f, ROOT, "a", b, "x", 0);
+    assert_int_equal(stats(&f).inodes, 2); /* root and b */
+    assert_int_equal(look(&f, "b"), b);
+    assert_true(look(&f, "b/x") > b);
+    inode_closed(f.table, b);
+    assert_int_equal(forget_all(&f), 1);
+    end(&f);
+}
+
 static void test_parents(const struct variant *v)
 {
     struct fixture f;
@@ -367,6 +387,7 @@ int main(void)
         {"a copied-up file stays the same", test_a_copied_up_file_stays_the_same},
         {"a rename by the guest needs no look-up", test_a_rename_by_the_guest_needs_no_lookup},
         {"a circle of memories is broken", test_a_circle_of_memories_is_broken},
+        {"a rename breaks the last memory", test_a_rename_breaks_the_last_memory},
         {"parents", test_parents},
         {"symbolic links are not followed", test_symbolic_links_are_not_followed},
         {"mounts below are entered", test_mounts_below_are_entered},
