@@ -228,19 +228,20 @@ static void tear_down(struct daemon *daemon)
 static int make_socket(struct daemon *daemon, const char *path, struct dayfly_err *err)
 {
     _cleanup_free_ char *one = strdup(path), *two = strdup(path);
-    char *file = one && two ? strdup(basename(one)) : NULL;
+    _cleanup_free_ char *file = one && two ? strdup(basename(one)) : NULL;
     if (!file)
         return err_set(err, ENOMEM, "socket %s: out of memory", path);
+    int r = 0;
     daemon->folder_fd = open(dirname(two), O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (daemon->folder_fd >= 0)
-        daemon->listen_fd = vhost_user_bind(path, err);
+    if (daemon->folder_fd < 0)
+        r = err_errno(err, errno, "socket %s", path);
+    else if ((daemon->listen_fd = vhost_user_bind(path, err)) < 0)
+        r = daemon->listen_fd;
+    else if (fstatat(daemon->folder_fd, file, &daemon->made, AT_SYMLINK_NOFOLLOW) < 0)
+        r = err_errno(err, errno, "socket %s", path);
     else
-        err_errno(err, errno, "socket %s", path);
-    if (daemon->listen_fd >= 0 &&
-        fstatat(daemon->folder_fd, file, &daemon->made, AT_SYMLINK_NOFOLLOW) == 0)
         daemon->file = steal_ptr(&file);
-    free(file);
-    return daemon->file ? 0 : -EIO;
+    return r;
 }
 
 /* Signals that end the daemon are read from a descriptor from here on, in whichever thread. */

@@ -173,3 +173,46 @@ assert [(f["line"], f["column"], f["where"]) for f in told["faults"]] == [(1, 17
     [ ! -e base/gone ]
     [ -z "$(ls -A changes)" ]
 }
+
+@test "fs refuses what cannot be shared, and leaves no socket" {
+    refused() { # TEXT OPTION...
+        local text=$1
+        shift
+        run -125 timeout 20 "$DAYFLY" fs "$@"
+        [[ $output == *"$text"* ]] || { echo "$output"; return 1; }
+        [ ! -e fs.sock ]
+    }
+    mkdir a b
+    touch file
+    refused "--socket PATH" --dir a
+    refused "--dir DIR" --socket fs.sock
+    refused "share none: No such file" --socket fs.sock --dir none
+    refused "share file: Not a directory" --socket fs.sock --dir file
+    refused "each needs a name" --socket fs.sock --dir first=a --dir b
+    refused "no name of a folder" --socket fs.sock --dir ..=a
+    refused "0:100000:65536" --socket fs.sock --dir a --ids map --map-uids 0:0:0
+    refused "--ids map only" --socket fs.sock --dir a --map-gids 0:1:1
+    refused "nothing to gather" --socket fs.sock --dir a --cache none --writeback
+    refused "--mode cow" --socket fs.sock --dir a --changes b
+    refused "1 to 36 bytes" --socket fs.sock --dir a --tag "$(printf '%040d' 0)"
+    refused "socket none/fs.sock: No such file" --socket none/fs.sock --dir a
+}
+
+@test "fs removes its socket when it is told to end" {
+    mkdir a=b
+    for signal in TERM INT; do
+        # Jobs of a shell without job control ignore SIGINT.
+        set -m
+        "$DAYFLY" fs --socket fs.sock --dir ./a=b 3>&- &
+        daemon=$!
+        set +m
+        for ((i = 0; i < 500; i++)); do
+            if [ -S fs.sock ]; then break; fi
+            read -rt 0.02 <> <(:) || true
+        done
+        [ "$(stat -c %a fs.sock)" = 600 ]
+        kill -$signal $daemon
+        wait $daemon
+        [ ! -e fs.sock ]
+    done
+}

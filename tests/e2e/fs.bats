@@ -6,7 +6,7 @@ load common
 
 # start_daemon OPTION...: returns when the socket is there.
 start_daemon() {
-    "$DAYFLY" fs --socket "$TEST_DIR/fs.sock" "$@" 2>"$TEST_DIR/daemon.err" &
+    "$DAYFLY" fs --socket "$TEST_DIR/fs.sock" "$@" 2>"$TEST_DIR/daemon.err" 3>&- &
     daemon=$!
     for ((i = 0; i < 500; i++)); do
         if [ -S "$TEST_DIR/fs.sock" ]; then return 0; fi
@@ -106,7 +106,7 @@ sync; cd /; umount /mnt; poweroff -f'
     wait "$daemon" || true
     [ -S "$TEST_DIR/fs.sock" ]
     rm "$TEST_DIR/daemon.err"
-    "$DAYFLY" fs --socket "$TEST_DIR/fs.sock" --dir "$TEST_DIR/src" --once &
+    "$DAYFLY" fs --socket "$TEST_DIR/fs.sock" --dir "$TEST_DIR/src" --once 3>&- &
     daemon=$!
     guest '/bin/busybox poweroff -f'
     wait "$daemon"
