@@ -34,15 +34,6 @@ struct host_entry {
     char name[];
 };
 
-/* One entry on its way to the guest. */
-struct entry {
-    const char *name;
-    size_t name_bytes;
-    uint64_t ino;
-    uint64_t next;
-    uint32_t type; /* DT_* */
-};
-
 /* -- opening ------------------------------------------------------------------------------------- */
 
 static int open_directory(struct request *r)
@@ -88,7 +79,7 @@ static bool is_dots(const char *name)
 }
 
 /* A fuse_dirent with its name and padding; false when it does not fit any more. */
-static bool put_dirent(struct request *r, const struct entry *e, const struct fuse_entry_out *plus)
+static bool put_dirent(struct request *r, const struct dir_entry *e, const struct fuse_entry_out *plus)
 {
     union {
         struct fuse_direntplus plus;
@@ -107,15 +98,17 @@ static bool put_dirent(struct request *r, const struct entry *e, const struct fu
     return request_reply(r, record.bytes + skip, len) == 0;
 }
 
-static size_t dirent_bytes(const struct entry *e, bool plus)
+static size_t dirent_bytes(const struct dir_entry *e, bool plus)
 {
     return FUSE_DIRENT_ALIGN((plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET) + e->name_bytes);
 }
 
-/* Adds an entry. 1: it does not fit. */
-static int put(struct request *r, const struct entry *e, bool plus, uint64_t limit)
+int dir_put(struct request *r, const struct dir_entry *e, bool plus, uint64_t limit)
 {
     struct fuse_entry_out out = {.attr = {.ino = e->ino, .mode = e->type << 12}};
+    /* vfat and FUSE have names that are longer in bytes; no request could name such a file. */
+    if (e->name_bytes > FS_NAME_MAX)
+        return 0;
     if (dirent_bytes(e, plus) > limit - MIN(limit, r->reply_bytes))
         return 1;
     if (plus && !is_dots(e->name)) {
@@ -136,7 +129,7 @@ static int put(struct request *r, const struct entry *e, bool plus, uint64_t lim
 /* -- where entries come from --------------------------------------------------------------------- */
 
 /* The next entry of the host's directory. 0, 1 (the end), or -errno. */
-static int peek(struct open_file *file, struct entry *e)
+static int peek(struct open_file *file, struct dir_entry *e)
 {
     struct open_dir *dir = file->dir;
     if (dir->at == dir->end) {
@@ -155,7 +148,7 @@ static int peek(struct open_file *file, struct entry *e)
             return 1;
     }
     const struct host_entry *host = (const struct host_entry *)(const void *)(dir->entries + dir->at);
-    *e = (struct entry){
+    *e = (struct dir_entry){
         .name = host->name,
         .name_bytes = strlen(host->name),
         .ino = host->ino,
@@ -165,7 +158,7 @@ static int peek(struct open_file *file, struct entry *e)
     return 0;
 }
 
-static void take(struct open_dir *dir, const struct entry *e)
+static void take(struct open_dir *dir, const struct dir_entry *e)
 {
     const struct host_entry *host = (const struct host_entry *)(const void *)(dir->entries + dir->at);
     dir->at += host->reclen;
@@ -188,12 +181,12 @@ static int list_host(struct request *r, struct open_file *file, const struct fus
                      bool plus)
 {
     uint64_t limit = MIN(in->size, READDIR_MAX);
-    struct entry e;
+    struct dir_entry e;
     int rc = seek(file, in->offset);
     while (rc == 0) {
         rc = peek(file, &e);
         if (rc == 0)
-            rc = put(r, &e, plus, limit);
+            rc = dir_put(r, &e, plus, limit);
         if (rc == 0)
             take(file->dir, &e);
     }
@@ -208,14 +201,14 @@ static int list_made_up(struct request *r, const struct fuse_read_in *in, bool p
     const struct export *exports = inode_exports(r->fs->inodes, &count);
     for (uint64_t i = in->offset; i < count + 2; i++) {
         const char *name = i == 0 ? "." : i == 1 ? ".." : exports[i - 2].name;
-        struct entry e = {
+        struct dir_entry e = {
             .name = name,
             .name_bytes = strlen(name),
             .ino = FUSE_ROOT_ID + (i < 2 ? 0 : i),
             .next = i + 1,
             .type = DT_DIR,
         };
-        if (put(r, &e, plus, limit) != 0)
+        if (dir_put(r, &e, plus, limit) != 0)
             break;
     }
     return 0;

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 
+#include "fs/server.h"
 #include "fs/testing_fs.h"
 #include "util/arith.h"
 
@@ -256,6 +257,33 @@ static void the_made_up_root_lists_its_directories(void **state)
     tree_remove(AT_FDCWD, a.path);
 }
 
+/* As vfat has them, whose names are of 255 characters, not bytes. */
+static void too_long_names_are_left_out(void **state)
+{
+    struct share s;
+    char name[3 * FS_NAME_MAX + 1];
+    uint8_t reply[4096];
+    memset(name, 'n', sizeof(name));
+    name[sizeof(name) - 1] = '\0';
+    share_begin(&s);
+    for (int plus = 0; plus < 2; plus++) {
+        struct iovec out = {reply, sizeof(reply)};
+        struct fs_request raw = {.out = &out, .out_count = 1, .out_bytes = sizeof(reply)};
+        struct request r = {.fs = s.fs, .raw = &raw, .node.fd = -1};
+        assert_int_equal(inode_get(s.fs->inodes, ROOT, &r.node), 0);
+        struct dir_entry e = {
+            .name = name, .name_bytes = strlen(name), .ino = 5, .next = 1, .type = DT_REG};
+        assert_int_equal(dir_put(&r, &e, plus, sizeof(reply)), 0);
+        assert_int_equal(r.reply_bytes, 0);
+        e.name = ".";
+        e.name_bytes = 1;
+        assert_int_equal(dir_put(&r, &e, plus, sizeof(reply)), 0);
+        assert_true(r.reply_bytes > 0);
+        inode_put(s.fs->inodes, &r.node);
+    }
+    share_end(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +292,7 @@ int main(void)
         cmocka_unit_test(removing_while_reading_leaves_nothing),
         cmocka_unit_test(names_that_went_since_are_left_out),
         cmocka_unit_test(a_removed_directory_is_empty),
+        cmocka_unit_test(too_long_names_are_left_out),
         cmocka_unit_test(the_made_up_root_lists_its_directories),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

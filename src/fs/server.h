@@ -107,6 +107,20 @@ int host_open_flags(const struct request *r, uint32_t guest);
 int open_reply_fill(struct request *r, struct inode_ref *ref, int fd, uint32_t guest_flags,
                     bool keep_cache, struct fuse_open_out *out);
 
+/* An entry of a directory on its way to the guest (ops_dir.c). */
+struct dir_entry {
+    const char *name;
+    size_t name_bytes;
+    uint64_t ino;
+    uint64_t next;
+    uint32_t type; /* DT_* */
+};
+
+/* Append it to the reply, which may grow to `limit` bytes; `plus`: with what a look-up says. 0: done,
+ * or left out, since it is gone or its name is too long for the protocol's guests. 1: it does not fit.
+ */
+int dir_put(struct request *r, const struct dir_entry *e, bool plus, uint64_t limit);
+
 /* Store a new file's security label; `fd` is O_PATH or open. */
 int xattr_set_label(struct request *r, int fd, const struct request_extensions *ext);
 
