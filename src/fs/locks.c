@@ -52,25 +52,30 @@ static void drop(struct lock_table *t, struct lock_pair *pair)
 }
 
 /* An open file description of its own, for reading and writing if possible: the same pair may lock for
- * reading by one handle and for writing by another. */
-static int open_again(const struct open_file *file)
+ * reading by one handle and for writing by another. Not so in a read-only directory, where opening for
+ * writing alone is seen: the host can start no such program (ETXTBSY), an overlay copies it up. */
+static int open_again(const struct open_file *file, bool read_only)
 {
     static const int modes[] = {O_RDWR, O_RDONLY, O_WRONLY};
+    static const int reading[] = {O_RDONLY};
+    const int *mode = read_only ? reading : modes;
+    unsigned count = read_only ? ARRAY_SIZE(reading) : ARRAY_SIZE(modes);
     char buf[FS_FD_PATH_BYTES];
     const char *path = fs_fd_path(file->fd, buf);
-    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
-        int fd = open(path, modes[i] | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    for (unsigned i = 0; i < count; i++) {
+        int fd = open(path, mode[i] | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd >= 0)
             return fd;
     }
     return -errno;
 }
 
-static int make(struct lock_table *t, struct open_file *file, uint64_t owner, struct lock_pair **out)
+static int make(struct lock_table *t, struct open_file *file, bool read_only, uint64_t owner,
+                struct lock_pair **out)
 {
     if (t->count >= t->max)
         return -ENOLCK;
-    int fd = open_again(file);
+    int fd = open_again(file, read_only);
     if (fd < 0)
         return fd;
     struct lock_pair *pair = malloc(sizeof(*pair));
@@ -97,14 +102,15 @@ int lock_get(struct lock_table *t, struct open_file *file, uint64_t owner, struc
     return rc;
 }
 
-int lock_set(struct lock_table *t, struct open_file *file, uint64_t owner, const struct flock *lk)
+int lock_set(struct lock_table *t, struct open_file *file, bool read_only, uint64_t owner,
+             const struct flock *lk)
 {
     int rc = 0;
     pthread_mutex_lock(&t->lock);
     struct lock_pair *pair = find(t, file->nodeid, owner);
     bool fresh = !pair;
     if (fresh && lk->l_type != F_UNLCK)
-        rc = make(t, file, owner, &pair);
+        rc = make(t, file, read_only, owner, &pair);
     if (pair) {
         struct flock ask = *lk;
         ask.l_pid = 0;

@@ -43,8 +43,10 @@ void lock_table_finish(struct lock_table *t);
 /* What stands in the way of *lk, written there; l_type F_UNLCK when nothing does. */
 int lock_get(struct lock_table *t, struct open_file *file, uint64_t owner, struct flock *lk);
 
-/* Set or release. -EAGAIN when another holds it. As the thread that may open the file. */
-int lock_set(struct lock_table *t, struct open_file *file, uint64_t owner, const struct flock *lk);
+/* Set or release. -EAGAIN when another holds it. As the thread that may open the file. `read_only`: the
+ * file is opened for reading alone, and F_WRLCK gets -EBADF. */
+int lock_set(struct lock_table *t, struct open_file *file, bool read_only, uint64_t owner,
+             const struct flock *lk);
 
 /* Drop all of an owner's locks on an inode; all that came by a handle. True when there were some. */
 bool lock_drop_owner(struct lock_table *t, uint64_t nodeid, uint64_t owner);

@@ -79,7 +79,8 @@ static int set(struct request *r, bool wait)
     if (in.lk_flags & FUSE_LK_FLOCK)
         rc = set_flock(file, lk.l_type);
     else
-        rc = file->dir ? -EBADF : lock_set(&r->fs->locks, file, in.owner, &lk);
+        rc = file->dir ? -EBADF
+                       : lock_set(&r->fs->locks, file, r->node.export->read_only, in.owner, &lk);
     open_put(file);
     /* A lock for writing that became one for reading lets others in too. */
     if (rc == 0 && lk.l_type != F_WRLCK)

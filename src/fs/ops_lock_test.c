@@ -198,6 +198,35 @@ static void locks_are_bounded(void **state)
     share_end(&l.s);
 }
 
+/* A lease for reading is granted only while nobody has the file open for writing. */
+static bool open_for_writing(struct locks *l)
+{
+    int fd = openat(l->s.dir, "file", O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    int rc = fcntl(fd, F_SETLEASE, F_RDLCK);
+    close(fd);
+    return rc < 0;
+}
+
+static void what_may_not_change_is_not_opened_for_it(void **state)
+{
+    struct locks l;
+    struct fuse_open_out open;
+    share_begin_with(&l.s, "/dev/shm", NULL, own_idmap(), true);
+    host_write(&l.s, "file", "");
+    l.node = node_of(&l.s, ROOT, "file");
+    assert_int_equal(client_open(l.s.c, l.node, O_RDONLY, &open), 0);
+    assert_false(open_for_writing(&l));
+    assert_int_equal(set(&l, open.fh, 1, F_RDLCK, 0, 9, FUSE_SETLK), 0);
+    assert_false(open_for_writing(&l));
+    assert_int_equal(host_try(&l, F_WRLCK, 0, 0), -EAGAIN);
+    assert_int_equal(set(&l, open.fh, 1, F_WRLCK, 0, 9, FUSE_SETLK), -EBADF);
+    assert_int_equal(set(&l, open.fh, 2, F_WRLCK, 0, 9, FUSE_SETLK), -EBADF);
+    assert_int_equal(client_flush(l.s.c, l.node, open.fh, 1), 0);
+    assert_int_equal(host_try(&l, F_WRLCK, 0, 0), 0);
+    share_end(&l.s);
+}
+
 static void without_locks_there_are_none(void **state)
 {
     struct locks l;
@@ -221,6 +250,7 @@ int main(void)
         cmocka_unit_test(flocks_are_of_the_open_file),
         cmocka_unit_test(ranges_that_are_none_are_refused),
         cmocka_unit_test(locks_are_bounded),
+        cmocka_unit_test(what_may_not_change_is_not_opened_for_it),
         cmocka_unit_test(without_locks_there_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
