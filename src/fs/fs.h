@@ -111,6 +111,7 @@ struct fs_thread {
     uint64_t effective;
     mode_t umask;
     bool privileged; /* may take other identities */
+    bool plain; /* acts without capabilities, as the owner of what it works on has no id */
 };
 
 int fs_thread_enter(struct fs *fs, struct fs_thread *thread, struct dayfly_err *err);

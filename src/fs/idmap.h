@@ -11,7 +11,9 @@
  *             capabilities are not stored, device nodes are refused.
  *   identity  guest ids are the host's. Root in the guest is root on these files.
  *   map       by extents, like user_namespaces(7). An id without an extent is shown as 65534; making a
- *             file as one, or chown to one, fails with EPERM.
+ *             file as one, or chown to one, fails with EPERM. Over an inode whose owner or group has no
+ *             extent the guest's root has no special rights: the host decides about the mapped user,
+ *             without supplementary groups.
  *
  * identity and map need a process that may take other identities (root).
  */

@@ -191,6 +191,38 @@ static void owners_are_changed_by_the_map(void **state)
     share_end(&s);
 }
 
+/* As in a user namespace: its root is nobody special to files whose owner or group it does not have. */
+static void roots_rights_end_with_the_map(void **state)
+{
+    static const struct fs_idmap map = {
+        .kind = FS_IDMAP_MAP, .uids = {{{0, 100000, 1000}}, 1}, .gids = {{{0, 200000, 1000}}, 1}};
+    struct share s;
+    struct fuse_attr attr;
+    struct fuse_entry_out entry;
+    struct fuse_open_out open;
+    skip_unless_root();
+    share_begin_with(&s, "/dev/shm", NULL, map, false);
+    host_write(&s, "hosts", "secret");
+    assert_int_equal(fchmodat(s.dir, "hosts", 0600, 0), 0);
+    assert_int_equal(mkdirat(s.dir, "dir", 0755), 0);
+    host_write(&s, "dir/file", "");
+    uint64_t hosts = node_of(&s, ROOT, "hosts"), dir = node_of(&s, ROOT, "dir");
+    for (int half = 0; half < 2; half++) { /* nobody's; then only the group is */
+        assert_int_equal(client_open(s.c, hosts, O_RDONLY, &open), -EACCES);
+        assert_int_equal(SET(&s, hosts, &attr, .valid = FATTR_MODE, .mode = 04777), -EPERM);
+        assert_int_equal(SET(&s, hosts, &attr, .valid = FATTR_UID | FATTR_GID), -EPERM);
+        assert_int_equal(client_setxattr(s.c, hosts, "user.x", "1", 1, 0, 0), -EACCES);
+        assert_int_equal(client_mkdir(s.c, dir, "new", 0755, &entry), -EACCES);
+        assert_int_equal(client_rename(s.c, dir, "file", ROOT, "mine", 0), -EACCES);
+        assert_int_equal(client_rename(s.c, ROOT, "hosts", dir, "hosts", 0), -EACCES);
+        assert_int_equal(fchownat(s.dir, "hosts", 100005, 0, 0), 0);
+    }
+    assert_int_equal(fchownat(s.dir, "hosts", 100005, 200005, 0), 0);
+    assert_int_equal(client_open(s.c, hosts, O_RDONLY, &open), 0);
+    assert_int_equal(SET(&s, hosts, &attr, .valid = FATTR_MODE, .mode = 04777), 0);
+    share_end(&s);
+}
+
 static void squash_accepts_owners_and_ignores_them(void **state)
 {
     struct share s;
@@ -266,6 +298,7 @@ static void statfs_is_the_hosts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(roots_rights_end_with_the_map),
         cmocka_unit_test(attributes_are_the_hosts),
         cmocka_unit_test(attributes_come_by_the_open_file),
         cmocka_unit_test(times_are_set_to_the_nanosecond),

@@ -218,7 +218,8 @@ static int other_node(struct request *r, uint64_t nodeid, struct inode_ref *ref)
         return rc;
     if (ref->export != r->node.export)
         return -EXDEV;
-    return inode_open(r->fs->inodes, ref);
+    rc = inode_open(r->fs->inodes, ref);
+    return rc < 0 ? rc : act_on(r, ref);
 }
 
 int op_link(struct request *r)

@@ -174,7 +174,9 @@ static void attributes_that_decide_about_the_host_are_its_own(void **state)
         struct share s;
         share_begin_with(&s, "/var/tmp", NULL, maps[m], false);
         host_write(&s, "file", "");
-        assert_int_equal(fchownat(s.dir, "file", maps[m].kind == FS_IDMAP_MAP ? 100000 : 0, 0, 0), 0);
+        assert_int_equal(fchownat(s.dir, "file", maps[m].kind == FS_IDMAP_MAP ? 100000 : 0,
+                                  maps[m].kind == FS_IDMAP_MAP ? 200000 : 0, 0),
+                         0);
         host_set_xattr(&s, "security.capability", capability, sizeof(capability));
         host_set_xattr(&s, "trusted.x", "1", 1);
         host_set_xattr(&s, "user.x", "1", 1);

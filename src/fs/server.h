@@ -70,6 +70,10 @@ const struct row *session_row(uint32_t opcode);
 /* Close, unlock and forget everything. Nobody else is serving. */
 void session_end(struct fs *fs);
 
+/* Give up capabilities for the rest of the request where this inode's owner or group has no guest id,
+ * as in user_namespaces(7). Costs a system call, with a map alone. */
+int act_on(struct request *r, struct inode_ref *ref);
+
 /* -- attributes and entries (attr.c) ------------------------------------------------------------- */
 
 void attr_fill(const struct export *export, const struct statx *stx, struct fuse_attr *attr);

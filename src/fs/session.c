@@ -182,14 +182,35 @@ static bool may_change(const struct inode_ref *node)
     return node->export && !node->export->read_only;
 }
 
+/* Whether both ids are in the map: they lead there and back again. */
+static bool owner_has_ids(const struct fs_idmap *map, const struct stat *st)
+{
+    uint32_t uid = fs_idmap_uid_to_guest(map, st->st_uid), gid = fs_idmap_gid_to_guest(map, st->st_gid);
+    uid_t back_uid = (uid_t)-1;
+    gid_t back_gid = (gid_t)-1;
+    return fs_idmap_uid_to_host(map, uid, &back_uid) && back_uid == st->st_uid &&
+           fs_idmap_gid_to_host(map, gid, &back_gid) && back_gid == st->st_gid;
+}
+
+int act_on(struct request *r, struct inode_ref *ref)
+{
+    struct stat st;
+    if (ref->export->idmap.kind != FS_IDMAP_MAP)
+        return 0;
+    if (inode_open(r->fs->inodes, ref) == 0 && fstat(ref->fd, &st) == 0 &&
+        owner_has_ids(&ref->export->idmap, &st))
+        return 0;
+    return fs_thread_act_plain(r->thread, ref->export, r->in.uid, r->in.gid);
+}
+
 static int act(struct request *r, const struct row *row)
 {
     const struct export *export = r->node.export;
     if (!export || (row->flags & ROW_BY_HANDLE))
         return 0;
-    if (row->flags & ROW_CREATES)
-        return fs_thread_act(r->thread, export, r->in.uid, r->in.gid);
-    return fs_thread_act_any(r->thread, export);
+    int rc = row->flags & ROW_CREATES ? fs_thread_act(r->thread, export, r->in.uid, r->in.gid)
+                                      : fs_thread_act_any(r->thread, export);
+    return rc < 0 ? rc : act_on(r, &r->node);
 }
 
 static int dispatch(struct request *r, const struct row *row)

@@ -67,6 +67,8 @@ static inline void share_begin_with(struct share *s, const char *base, const str
                                     struct fs_idmap idmap, bool read_only)
 {
     share_make_directory(s, base);
+    if (idmap.kind == FS_IDMAP_MAP) /* the directory of the guest's root */
+        assert_int_equal(fchown(s->dir, idmap.uids.extents[0].host, idmap.gids.extents[0].host), 0);
     struct fs_directory directory = {.fd = s->dir, .read_only = read_only, .idmap = idmap};
     struct fs_options options = like ? *like : (struct fs_options){0};
     options.directories = &directory;

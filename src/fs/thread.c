@@ -131,7 +131,23 @@ int fs_thread_act(struct fs_thread *thread, const struct export *export, uint32_
         !fs_idmap_uid_to_host(&export->idmap, guest_uid, &uid) ||
         !fs_idmap_gid_to_host(&export->idmap, guest_gid, &gid))
         return -EPERM;
+    thread->plain = false;
     return become(thread, uid, gid, NOBODY_ELSE, CAPS_FILES);
+}
+
+int fs_thread_act_plain(struct fs_thread *thread, const struct export *export, uint32_t guest_uid,
+                        uint32_t guest_gid)
+{
+    uid_t uid;
+    gid_t gid;
+    if (!thread->privileged)
+        return -EPERM;
+    if (guest_uid == UINT32_MAX || !fs_idmap_uid_to_host(&export->idmap, guest_uid, &uid))
+        uid = FS_NOBODY;
+    if (guest_gid == UINT32_MAX || !fs_idmap_gid_to_host(&export->idmap, guest_gid, &gid))
+        gid = FS_NOBODY;
+    thread->plain = true;
+    return become(thread, uid, gid, NOBODY_ELSE, 0);
 }
 
 int fs_thread_act_any(struct fs_thread *thread, const struct export *export)
@@ -140,6 +156,7 @@ int fs_thread_act_any(struct fs_thread *thread, const struct export *export)
         return act_squashed(thread, export);
     if (!thread->privileged)
         return -EPERM;
+    thread->plain = false;
     uint64_t caps = CAPS_FILES & thread->permitted;
     if ((thread->effective & caps) == caps)
         return 0;
@@ -152,6 +169,8 @@ int fs_thread_keep_setid(struct fs_thread *thread, const struct export *export, 
         return 0;
     if (!thread->privileged)
         return -EPERM;
+    if (thread->plain)
+        return 0;
     uint64_t caps = CAPS_FILES | (keep ? CAP(FSETID) : 0);
     return become(thread, thread->fsuid, thread->fsgid, thread->group, caps);
 }

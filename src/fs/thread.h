@@ -37,6 +37,11 @@ int fs_thread_act(struct fs_thread *thread, const struct export *export, uint32_
  * serves. */
 int fs_thread_act_any(struct fs_thread *thread, const struct export *export);
 
+/* After either, where the files' owner has no guest id (map): the host's kernel decides about the
+ * guest's user as about anybody, until the next of those. A user without a host id is nobody. */
+int fs_thread_act_plain(struct fs_thread *thread, const struct export *export, uint32_t guest_uid,
+                        uint32_t guest_gid);
+
 /*
  * Whether set-user-id and set-group-id bits stay when what follows writes to a file, truncates it or
  * sets its mode (CAP_FSETID). Who may keep them is the guest's kernel's decision; it asks for them to
