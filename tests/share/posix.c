@@ -23,8 +23,9 @@
 #include "sabotage.h"
 #include "wipe.h"
 
-#define CASE_SECONDS 120
+#define CASE_SECONDS 60
 #define EXIT_SKIP    77
+#define SKIPS_MAX    8
 
 #define SMALL_VARIABLE "SHARE_EXERCISE_SMALL"
 
@@ -234,6 +235,7 @@ static const struct {
     {POSIX_EXCHANGE, "exchange", "no RENAME_EXCHANGE here"},
     {POSIX_SMALL, "small", "no file system that may be filled (--small)"},
     {POSIX_NLINK, "nlink", "link counts of directories do not count here"},
+    {POSIX_HOLES, "holes", "holes are not told from data here"},
 };
 #define NEEDS_COUNT (sizeof NEEDS / sizeof NEEDS[0])
 
@@ -291,6 +293,8 @@ static unsigned find_abilities(int dir, const char *small)
         have |= POSIX_PUNCH;
     if (fallocate(fd, 16 /* ZERO_RANGE */, 0, 4096) == 0)
         have |= POSIX_ZERO;
+    if (ftruncate(fd, 1 << 20) == 0 && lseek(fd, 0, SEEK_HOLE) < 1 << 20)
+        have |= POSIX_HOLES;
     other = openat(dir, ".", O_TMPFILE | O_RDWR, 0600);
     if (other >= 0) {
         close(other);
@@ -331,8 +335,7 @@ static unsigned parse_must(const char *text)
 
 struct run {
     int root; /* the directory that the cases' directories are made in */
-    const char *small;
-    const char *broken;
+    const char *small, *broken, *skips[SKIPS_MAX];
     unsigned have, must;
     unsigned number, failed;
 };
@@ -351,6 +354,12 @@ static void run_case(struct run *run, const struct posix_case *c)
     int status;
     pid_t pid;
 
+    for (unsigned i = 0; i < SKIPS_MAX && run->skips[i]; i++) {
+        if (fnmatch(run->skips[i], c->name, 0) == 0) {
+            result(run, true, c, "by --skip");
+            return;
+        }
+    }
     for (unsigned i = 0; i < NEEDS_COUNT; i++) {
         unsigned need = NEEDS[i].need & c->needs & ~run->have;
 
@@ -393,6 +402,7 @@ static void help(void)
            "Check POSIX behaviour case by case in a new directory below DIRECTORY, which is removed\n"
            "afterwards. Prints TAP. The cases have no random part, hence no seed.\n\n"
            "  --only GLOB     cases whose name matches\n"
+           "  --skip GLOB     not these of them; may be given again\n"
            "  --list          print the names of the cases\n"
            "  --small DIR     a directory on a file system of some MiB, to be filled\n"
            "  --must LIST     fail, rather than skip, what needs these (or all):\n                  ");
@@ -405,17 +415,15 @@ static void help(void)
 
 int posix_main(int argc, char **argv)
 {
-    static const struct option options[] = {{"only", required_argument, NULL, 'o'},
-                                            {"list", no_argument, NULL, 'l'},
-                                            {"small", required_argument, NULL, 's'},
-                                            {"must", required_argument, NULL, 'm'},
-                                            {"break", required_argument, NULL, 'b'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"only", required_argument, NULL, 'o'}, {"skip", required_argument, NULL, 'k'},
+        {"list", no_argument, NULL, 'l'},       {"small", required_argument, NULL, 's'},
+        {"must", required_argument, NULL, 'm'}, {"break", required_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},       {0}};
     struct run run = {.root = -1};
     const char *only = "*";
     char name[32];
-    unsigned planned = 0;
+    unsigned planned = 0, skips = 0;
     int top;
     bool list = false;
 
@@ -423,6 +431,11 @@ int posix_main(int argc, char **argv)
         switch (c) {
         case 'o':
             only = optarg;
+            break;
+        case 'k':
+            if (skips == SKIPS_MAX)
+                unable("--skip: at most %d times", SKIPS_MAX);
+            run.skips[skips++] = optarg;
             break;
         case 'l':
             list = true;

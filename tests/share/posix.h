@@ -30,6 +30,7 @@ enum posix_need {
     POSIX_EXCHANGE = 1 << 8, /* renameat2: RENAME_EXCHANGE */
     POSIX_SMALL = 1 << 9,    /* --small names a file system that can be filled */
     POSIX_NLINK = 1 << 10,   /* a directory's link count counts its directories */
+    POSIX_HOLES = 1 << 11,   /* SEEK_HOLE finds holes; else all of a file may be data */
 };
 
 struct posix_case {

@@ -122,6 +122,28 @@ static void append_ignores_the_offset(void)
     posix_holds("f", "st3");
 }
 
+static void append_moves_no_mapped_page(void)
+{
+    int append = (int)OK(open("f", O_RDWR | O_CREAT | O_APPEND, 0644));
+    char *at;
+
+    /* Pages may be written back by any descriptor that can write, one that appends among them. */
+    EQUAL(OK(write(append, "0123456789", 10)), 10);
+    at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, append, 0);
+    THAT(at != MAP_FAILED);
+    memcpy(at, "ABC", 3);
+    OK(msync(at, PAGE, MS_SYNC));
+    OK(munmap(at, PAGE));
+    OK(fsync(append));
+    posix_holds("f", "ABC3456789");
+    /* And O_APPEND can be taken away again. */
+    OK(fcntl(append, F_SETFL, 0));
+    EQUAL(OK(pwrite(append, "x", 1, 4)), 1);
+    OK(fcntl(append, F_SETFL, O_APPEND));
+    EQUAL(OK(write(append, "y", 1)), 1);
+    posix_holds("f", "ABC3x56789y");
+}
+
 static void mappings_and_reads_agree(void)
 {
     int fd = (int)OK(open("f", O_RDWR | O_CREAT, 0644)), second;
@@ -284,8 +306,10 @@ static void punched_holes(void)
     OK(fallocate(fd, punch, 4 * PAGE, 4 * PAGE));
     EQUAL(OK(pread(fd, page, PAGE, 5 * PAGE)), PAGE);
     THAT(memcmp(page, zeros, PAGE) == 0);
-    EQUAL(OK(lseek(fd, 0, SEEK_HOLE)), 4 * PAGE);
-    EQUAL(OK(lseek(fd, 4 * PAGE, SEEK_DATA)), 8 * PAGE);
+    if (OK(lseek(fd, 0, SEEK_HOLE)) != 16 * PAGE) { /* where holes are told from data */
+        EQUAL(OK(lseek(fd, 0, SEEK_HOLE)), 4 * PAGE);
+        EQUAL(OK(lseek(fd, 4 * PAGE, SEEK_DATA)), 8 * PAGE);
+    }
     OK(fallocate(fd, punch, 10 * PAGE + 100, 200));
     EQUAL(OK(pread(fd, page, PAGE, 10 * PAGE)), PAGE);
     THAT(page[99] == 'p' && page[100] == 0 && page[299] == 0 && page[300] == 'p');
@@ -471,12 +495,13 @@ static const struct posix_case CASES[] = {
     {"truncation", truncation, 0},
     {"O_APPEND from two writers", append_from_two_writers, 0},
     {"O_APPEND ignores the offset", append_ignores_the_offset, 0},
+    {"O_APPEND moves no mapped page", append_moves_no_mapped_page, POSIX_MMAP},
     {"mappings and reads agree", mappings_and_reads_agree, POSIX_MMAP},
     {"a mapping outlives its file", a_mapping_outlives_its_file, POSIX_MMAP},
     {"private mappings stay private", private_mappings_stay_private, POSIX_MMAP},
     {"a mapping behind the end", a_mapping_behind_the_end, POSIX_MMAP},
-    {"sparse files: SEEK_DATA and SEEK_HOLE", sparse_files, POSIX_PUNCH},
-    {"data not yet written back is data", data_not_yet_written_back_is_data, POSIX_PUNCH},
+    {"sparse files: SEEK_DATA and SEEK_HOLE", sparse_files, POSIX_HOLES},
+    {"data not yet written back is data", data_not_yet_written_back_is_data, 0},
     {"offsets beyond 4 GiB", beyond_4_gib, 0},
     {"fallocate: holes are punched", punched_holes, POSIX_PUNCH},
     {"fallocate: space is reserved", fallocate_modes, 0},

@@ -90,7 +90,6 @@ static void posix_locks_exclude(void)
     EQUAL(range.l_type, F_WRLCK);
     EQUAL(range.l_start, 0);
     EQUAL(range.l_len, 10);
-    EQUAL(range.l_pid, pid);
     posix_open_gate(&checked);
     posix_join(pid);
     /* It has ended, and its locks with it. */
@@ -98,6 +97,27 @@ static void posix_locks_exclude(void)
     range.l_type = F_WRLCK;
     OK(fcntl(fd, F_GETLK, &range));
     EQUAL(range.l_type, F_UNLCK);
+}
+
+static void posix_locks_say_whose_they_are(void)
+{
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    struct posix_gate locked = posix_gate(), checked = posix_gate();
+    int fd = open_file();
+    pid_t pid = posix_fork();
+
+    if (pid == 0) {
+        OK(lock(fd, F_SETLK, F_WRLCK, 0, 10));
+        posix_open_gate(&locked);
+        posix_pass_gate(&checked);
+        posix_done();
+    }
+    posix_pass_gate(&locked);
+    OK(fcntl(fd, F_GETLK, &range));
+    EQUAL(range.l_type, F_WRLCK);
+    EQUAL(range.l_pid, pid);
+    posix_open_gate(&checked);
+    posix_join(pid);
 }
 
 static void posix_locks_go_with_any_close(void)
@@ -269,7 +289,7 @@ static void a_waiting_lock_is_interrupted(void)
     posix_join(pid);
 }
 
-static void a_killed_waiter_leaves_nothing(void)
+static void a_waiting_lock_ends_with_its_process(void)
 {
     int fd = open_file(), status;
     pid_t pid;
@@ -357,6 +377,7 @@ static void locks_of_removed_files(void)
 
 static const struct posix_case CASES[] = {
     {"POSIX locks exclude, and end with their process", posix_locks_exclude, 0},
+    {"POSIX locks say whose they are", posix_locks_say_whose_they_are, 0},
     {"POSIX locks go with any close", posix_locks_go_with_any_close, 0},
     {"POSIX locks split and join", posix_locks_split_and_join, 0},
     {"a POSIX lock waits for an unlock", posix_lock_waits_for_unlock, 0},
@@ -364,7 +385,7 @@ static const struct posix_case CASES[] = {
     {"a POSIX lock waits for an exit", posix_lock_waits_for_exit, 0},
     {"a POSIX lock waits for a killed holder", posix_lock_waits_for_kill, 0},
     {"a waiting lock is interrupted", a_waiting_lock_is_interrupted, 0},
-    {"a killed waiter leaves nothing", a_killed_waiter_leaves_nothing, 0},
+    {"a waiting lock ends with its process", a_waiting_lock_ends_with_its_process, 0},
     {"OFD locks", ofd_locks, 0},
     {"an OFD lock waits for an unlock", ofd_lock_waits_for_unlock, 0},
     {"an OFD lock waits for a close", ofd_lock_waits_for_close, 0},
