@@ -66,7 +66,7 @@ static void attr_tell(struct fs *fs, const struct inode_ref *ref, const struct s
     attr_fill(ref->export, stx, attr);
     if (attr_wants_window(fs, ref->export, stx))
         attr->flags |= FUSE_ATTR_DAX;
-    window_told(&fs->window, ref->nodeid);
+    window_told(&fs->window, ref->nodeid, stx->stx_size);
 }
 
 int attr_reply(struct request *r, const struct statx *stx)

@@ -115,6 +115,16 @@ void fs_show_window(struct fs *fs, bool shown)
     fs->window_shown = shown && fs->window.bytes > 0;
 }
 
+int fs_window_events(const struct fs *fs)
+{
+    return fs->window.events;
+}
+
+void fs_heed_window(struct fs *fs)
+{
+    window_heed(&fs->window);
+}
+
 bool fs_mend_window(struct fs *fs)
 {
     return window_mend(&fs->window);
@@ -131,5 +141,5 @@ void fs_get_stats(struct fs *fs, struct fs_stats *stats)
     inode_table_stats(fs->inodes, stats);
     stats->requests = atomic_load(&fs->requests);
     stats->open_files = open_table_count(&fs->files);
-    stats->mapped = window_used(&fs->window);
+    stats->mapped = atomic_load(&fs->window.used);
 }

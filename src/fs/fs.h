@@ -92,8 +92,13 @@ void fs_reset(struct fs *fs);
 void *fs_window(const struct fs *fs, uint64_t *bytes);
 /* Whether the guest sees it; until then it does not. Nobody is serving. */
 void fs_show_window(struct fs *fs, bool shown);
+/* A descriptor, -1 without a window: when it is readable, files that are mapped have changed their
+ * sizes, and fs_heed_window cuts the mappings to them. In any thread, at any time, but soon: a guest's
+ * processor may wait for it. */
+int fs_window_events(const struct fs *fs);
+void fs_heed_window(struct fs *fs);
 /* The guest touched what is not there, in this window or elsewhere. True when something of this one was
- * mended. Any thread, at any time. */
+ * mended, and the access may succeed now. Any thread, at any time. */
 bool fs_mend_window(struct fs *fs);
 
 /*

@@ -57,6 +57,9 @@ static const struct isolate_call calls[] = {
     ISOLATE_CALL(fdatasync),
     ISOLATE_CALL(syncfs),
     ISOLATE_CALL(flock),
+    /* the window */
+    ISOLATE_CALL(inotify_add_watch),
+    ISOLATE_CALL(inotify_rm_watch),
     /* who the thread is: thread.c; without the capabilities for it they give nothing */
     ISOLATE_CALL(capget),
     ISOLATE_CALL(capset),

@@ -78,7 +78,7 @@ int op_statx(struct request *r)
         return rc;
     struct fuse_attr attr;
     attr_fill(r->node.export, &stx, &attr);
-    window_told(&r->fs->window, r->node.nodeid);
+    window_told(&r->fs->window, r->node.nodeid, stx.stx_size);
     struct fuse_statx_out out = {
         .attr_valid = attr_seconds(r->fs),
         .stat =

@@ -298,7 +298,7 @@ int op_write(struct request *r)
     transfer_call *call = appends(r, &in) ? pwritev_append : pwritev;
     ssize_t n = rc < 0 ? rc : transfer(call, file->fd, iov, (unsigned)count, in.size, in.offset);
     open_put(file);
-    window_told(&r->fs->window, r->in.nodeid);
+    window_told(&r->fs->window, r->in.nodeid, in.offset + in.size);
     if (n < 0)
         return (int)n;
     struct fuse_write_out out = {.size = (uint32_t)n};
@@ -322,7 +322,7 @@ int op_fallocate(struct request *r)
             rc = -errno;
     }
     open_put(file);
-    window_told(&r->fs->window, r->in.nodeid);
+    window_told(&r->fs->window, r->in.nodeid, INT64_MAX); /* it may also move what is there */
     return rc;
 }
 
@@ -353,7 +353,7 @@ int op_copy_file_range(struct request *r)
         while (n < 0 && errno == EINTR);
         rc = n < 0 ? -errno : 0;
     }
-    window_told(&r->fs->window, in.nodeid_out);
+    window_told(&r->fs->window, in.nodeid_out, in.off_out + (uint64_t)MAX(n, 0));
     open_put(from);
     open_put(to);
     if (rc < 0)

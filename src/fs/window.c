@@ -2,30 +2,39 @@
 /*
  * See window.h.
  *
+ * What a guest's access to a page behind the end of a file leads to is no fault that somebody gets to
+ * see: KVM takes the page for one that has to be read yet, has it read in the background, and lets the
+ * guest try again, for ever. (Only a processor whose interrupts are off gets the error: window_mend.)
+ * So there is never such a page for long: ranges are cut to the file's size when they are mapped, and
+ * inotify(7) says when it changes. Between a cut and our hearing of it the guest's processor waits.
+ *
  * There must never be a hole: whatever this process mapped next might land in it, before the guest's
  * eyes. mmap(2) over a range first takes out what was there and may then fail for the file's sake. So a
  * file is mapped elsewhere first, and then moved (mremap(2)), which fails for want of kernel memory
  * alone; even then the range is covered again.
  *
- * To compare a mapping with its file later a descriptor is needed: one for each file that is mapped,
- * not for each range. Many small files could need more than a process may have; beyond files_max they
- * are mapped without one, and are not mended.
+ * The void is one small file in memory, of which ranges far from each other have the same part: it
+ * costs no more than its size, however much of the window lies behind the end of some file. What a
+ * guest has written to it may so be seen in another range's. It is emptied where a file becomes
+ * shorter.
  *
- * Mending looks at all files, since KVM does not say where the guest was. So it also puts zeroes behind
- * the end of files that merely never were as long as their range, which is harmless for the same reason
- * as elsewhere: the guest does not look there before it has learnt that the file grew.
+ * A file that is mapped has a descriptor here, and a watch. A process may have fewer of those than
+ * files: then files are mapped without, as they are, and nobody follows them.
  */
 #include "fs/window.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/thread.h"
 #include "util/arith.h"
+#include "util/cleanup.h"
 #include "util/err.h"
 
 #define PAGE UINT64_C(4096)
@@ -33,53 +42,68 @@
 struct window_file {
     struct window_file *next; /* in its bucket */
     uint64_t nodeid;
-    uint64_t bytes; /* its size, as window_mend saw it */
+    uint64_t bytes; /* the size that its ranges are cut to */
     int fd;
+    int watch;
     bool writable;
     unsigned ranges; /* that are its */
-    unsigned mended; /* of them */
 };
 
 struct window_range {
     struct window_file *file; /* NULL: nothing is mapped, or nobody follows it */
     uint64_t offset;
     uint32_t bytes; /* mapped, from the range's start; 0: nothing */
-    uint32_t kept;  /* of these still the file's; zeroes behind */
+    uint32_t kept;  /* of these the file's; the void behind */
     bool writable;
 };
 
 /* -- address space ----------------------------------------------------------------------------------
  */
 
-/* Reserve it, whatever was there. */
-static int cover(void *at, uint64_t bytes)
-{
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-    return mmap(at, bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED ? -errno : 0;
-}
-
 static int protection(bool writable)
 {
     return PROT_READ | (writable ? PROT_WRITE : 0);
 }
 
-/* On failure there may be a hole, and the range is to be covered. */
-static int place(uint8_t *at, int fd, uint64_t offset, uint32_t bytes, bool writable)
+/* Reserve it, in place of what was there. */
+static int cover(uint8_t *at, uint64_t bytes)
 {
-    void *elsewhere = mmap(NULL, bytes, protection(writable), MAP_SHARED, fd, (off_t)offset);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    return bytes > 0 && mmap(at, bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+
+/* In place of what was there. On failure there may be a hole. */
+static int put_file(uint8_t *at, uint64_t bytes, int prot, int fd, uint64_t offset)
+{
+    if (bytes == 0)
+        return 0;
+    void *elsewhere = mmap(NULL, bytes, prot, MAP_SHARED, fd, (off_t)offset);
     if (elsewhere == MAP_FAILED)
         return -errno;
-    int rc = bytes < WINDOW_RANGE ? cover(at + bytes, WINDOW_RANGE - bytes) : 0;
-    if (rc == 0 && mremap(elsewhere, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED)
-        rc = -errno;
-    if (rc < 0)
-        munmap(elsewhere, bytes);
+    if (mremap(elsewhere, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) != MAP_FAILED)
+        return 0;
+    int rc = -errno;
+    munmap(elsewhere, bytes);
     return rc;
 }
 
 static uint8_t *address(const struct window *w, const struct window_range *range)
 {
     return w->hva + (uint64_t)(range - w->ranges) * WINDOW_RANGE;
+}
+
+/* Bytes [from, to) of a range; likewise. */
+static int put_void(struct window *w, const struct window_range *range, uint64_t from, uint64_t to,
+                    int prot)
+{
+    uint64_t offset = (uint64_t)(range - w->ranges) * WINDOW_RANGE % WINDOW_VOID_MAX + from;
+    struct stat st;
+    if (from == to)
+        return 0;
+    if (fstat(w->nowhere, &st) == 0 && st.st_blocks > 0)
+        fallocate(w->nowhere, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                  (off_t)(to - from));
+    return put_file(address(w, range) + from, to - from, prot, w->nowhere, offset);
 }
 
 /* -- files: with the lock held ----------------------------------------------------------------------
@@ -90,31 +114,38 @@ static struct window_file **bucket(struct window *w, uint64_t nodeid)
     return &w->files[nodeid & (w->range_count - 1)];
 }
 
-/* One that can be mapped this way. */
-static struct window_file *file_find(struct window *w, uint64_t nodeid, bool writable)
+static struct window_file *file_find(struct window *w, uint64_t nodeid)
 {
     struct window_file *file = *bucket(w, nodeid);
-    while (file && (file->nodeid != nodeid || (writable && !file->writable)))
+    while (file && file->nodeid != nodeid)
         file = file->next;
     return file;
 }
 
-/* NULL where there are too many: then nobody follows it. */
-static struct window_file *file_new(struct window *w, uint64_t nodeid, bool writable, int fd)
+static bool is_watched(const struct window *w, int watch)
 {
+    for (unsigned i = 0; i < w->range_count && w->file_count > 0; i++)
+        for (const struct window_file *file = w->files[i]; file; file = file->next)
+            if (file->watch == watch)
+                return true;
+    return false;
+}
+
+/* NULL where there are too many: then nobody follows it. */
+static struct window_file *file_new(struct window *w, uint64_t nodeid, int fd, bool writable)
+{
+    char name[FS_FD_PATH_BYTES];
     struct window_file **head = bucket(w, nodeid);
-    struct window_file *file = w->file_count < w->files_max ? malloc(sizeof(*file)) : NULL;
-    if (!file)
+    _cleanup_close_ int own = w->file_count < w->files_max ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    _cleanup_free_ struct window_file *file = own < 0 ? NULL : calloc(1, sizeof(*file));
+    if (!file || (file->watch = inotify_add_watch(w->events, fs_fd_path(own, name), IN_MODIFY)) < 0)
         return NULL;
-    *file = (struct window_file){.next = *head, .nodeid = nodeid, .writable = writable};
-    file->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (file->fd < 0) {
-        free(file);
-        return NULL;
-    }
-    *head = file;
+    file->nodeid = nodeid;
+    file->writable = writable;
+    file->fd = steal_fd(&own);
+    file->next = *head;
     w->file_count++;
-    return file;
+    return *head = steal_ptr(&file);
 }
 
 /* One that has no range goes. NULL is legal. */
@@ -127,23 +158,37 @@ static void file_release(struct window *w, struct window_file *file)
         at = &(*at)->next;
     *at = file->next;
     w->file_count--;
+    if (!is_watched(w, file->watch)) /* the same file may lie in two directories that are shared */
+        inotify_rm_watch(w->events, file->watch);
     close(file->fd);
     free(file);
+}
+
+/* A descriptor for another mode, with which the ranges that are mapped have nothing to do. */
+static int file_make_writable(struct window_file *file, int fd)
+{
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own < 0)
+        return -errno;
+    close(file->fd);
+    file->fd = own;
+    file->writable = true;
+    return 0;
+}
+
+static uint64_t file_size(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 ? (uint64_t)st.st_size : INT64_MAX;
 }
 
 /* -- ranges: with the lock held ---------------------------------------------------------------------
  */
 
-static void set_kept(struct window *w, struct window_range *range, uint32_t kept)
+/* Of `bytes` from `offset` on those that a file of this size has pages for. */
+static uint32_t cut(uint64_t size, uint64_t offset, uint32_t bytes)
 {
-    bool before = range->kept < range->bytes, after = kept < range->bytes;
-    w->zeroes_bytes += range->kept;
-    w->zeroes_bytes -= kept;
-    range->kept = kept;
-    if (before == after)
-        return;
-    range->file->mended += after ? 1 : -1u;
-    atomic_fetch_add(&w->mended, after ? 1 : -1u);
+    return size <= offset ? 0 : (uint32_t)MIN(align_up(size - offset, PAGE), bytes);
 }
 
 /* Nothing is mapped here now. */
@@ -152,18 +197,16 @@ static void forget(struct window *w, struct window_range *range)
     struct window_file *file = range->file;
     if (range->bytes == 0)
         return;
-    if (file) {
-        set_kept(w, range, range->bytes);
+    if (file)
         file->ranges--;
-    }
     *range = (struct window_range){0};
-    w->used--;
+    atomic_fetch_sub(&w->used, 1);
     file_release(w, file);
 }
 
 static int take_out(struct window *w, struct window_range *range)
 {
-    int rc = range->bytes > 0 ? cover(address(w, range), WINDOW_RANGE) : 0;
+    int rc = cover(address(w, range), WINDOW_RANGE);
     if (rc == 0)
         forget(w, range);
     return rc;
@@ -173,10 +216,16 @@ static int take_out(struct window *w, struct window_range *range)
 static int put_in(struct window *w, struct window_range *range, struct window_file *file, int fd,
                   const struct window_range *what)
 {
-    int rc = place(address(w, range), fd, what->offset, what->bytes, what->writable);
+    uint8_t *at = address(w, range);
+    int prot = protection(what->writable);
+    uint32_t kept = file ? cut(file->bytes, what->offset, what->bytes) : what->bytes;
+    int rc = put_file(at, kept, prot, fd, what->offset);
+    if (rc == 0)
+        rc = put_void(w, range, kept, what->bytes, prot);
+    if (rc == 0)
+        rc = cover(at + what->bytes, WINDOW_RANGE - what->bytes);
     if (rc < 0) {
-        if (cover(address(w, range), WINDOW_RANGE) == 0)
-            forget(w, range);
+        take_out(w, range);
         return rc;
     }
     if (file)
@@ -184,9 +233,48 @@ static int put_in(struct window *w, struct window_range *range, struct window_fi
     forget(w, range);
     *range = *what;
     range->file = file;
-    range->kept = range->bytes;
-    w->used++;
+    range->kept = kept;
+    atomic_fetch_add(&w->used, 1);
     return 0;
+}
+
+/* Cut a range to its file's size. Returns whether it became shorter. */
+static bool fit_range(struct window *w, struct window_range *range)
+{
+    const struct window_file *file = range->file;
+    int prot = protection(range->writable);
+    uint32_t kept = range->kept, wanted = cut(file->bytes, range->offset, range->bytes);
+    int rc = wanted < kept ? put_void(w, range, wanted, kept, prot)
+                           : put_file(address(w, range) + kept, wanted - kept, prot, file->fd,
+                                      range->offset + kept);
+    if (rc < 0)
+        cover(address(w, range), WINDOW_RANGE); /* better its machine ends than it sees what is ours */
+    range->kept = wanted;
+    return wanted < kept;
+}
+
+static bool fit_file(struct window *w, struct window_file *file)
+{
+    uint64_t size = file_size(file->fd);
+    bool shorter = false;
+    if (size == file->bytes)
+        return false;
+    file->bytes = size;
+    for (unsigned i = 0; i < w->range_count; i++)
+        if (w->ranges[i].file == file)
+            shorter |= fit_range(w, &w->ranges[i]);
+    return shorter;
+}
+
+/* All files with this watch; -1: all there are. */
+static bool fit_files(struct window *w, int watch)
+{
+    bool shorter = false;
+    for (unsigned i = 0; i < w->range_count && w->file_count > 0; i++)
+        for (struct window_file *file = w->files[i]; file; file = file->next)
+            if (watch < 0 || file->watch == watch)
+                shorter |= fit_file(w, file);
+    return shorter;
 }
 
 /* -- what the guest asks for ------------------------------------------------------------------------
@@ -198,31 +286,46 @@ static bool legal(const struct window *w, uint64_t at, uint64_t bytes)
            range_within(at, bytes, w->bytes);
 }
 
+/* The file, which may be NULL, and a descriptor to map from: *fd, or one that is kept. */
+static int get_file(struct window *w, const struct window_piece *piece, int *fd,
+                    struct window_file **out)
+{
+    struct window_file *file = file_find(w, piece->nodeid);
+    bool suits = file && (file->writable || !piece->writable);
+    int rc = suits || *fd >= 0 ? 0 : -ENOENT;
+    if (rc == 0 && file && !suits)
+        rc = file_make_writable(file, *fd);
+    else if (rc == 0 && !file)
+        file = file_new(w, piece->nodeid, *fd, piece->writable);
+    if (rc == 0 && file)
+        *fd = file->fd;
+    *out = rc == 0 ? file : NULL;
+    return rc;
+}
+
 int window_map(struct window *w, const struct window_piece *piece, int fd)
 {
+    struct window_file *file = NULL;
     if (!legal(w, piece->at, piece->bytes) || !is_aligned(piece->offset, WINDOW_RANGE) ||
         !range_within(piece->offset, piece->bytes, INT64_MAX))
         return -EINVAL;
     pthread_mutex_lock(&w->lock);
-    struct window_file *file = file_find(w, piece->nodeid, piece->writable);
-    int rc = file || fd >= 0 ? 0 : -ENOENT;
-    if (!file && fd >= 0)
-        file = file_new(w, piece->nodeid, piece->writable, fd);
-    /* What is replaced may be the last of its ranges. */
-    if (file)
-        file->ranges++;
+    int rc = get_file(w, piece, &fd, &file);
+    if (file) {
+        file->ranges++; /* stays until we are through */
+        fit_file(w, file);
+    }
     for (uint64_t done = 0; done < piece->bytes && rc == 0; done += WINDOW_RANGE) {
         const struct window_range what = {
             .offset = piece->offset + done,
             .bytes = (uint32_t)MIN(piece->bytes - done, WINDOW_RANGE),
             .writable = piece->writable,
         };
-        struct window_range *range = &w->ranges[(piece->at + done) >> WINDOW_RANGE_SHIFT];
-        rc = put_in(w, range, file, file ? file->fd : fd, &what);
+        rc = put_in(w, &w->ranges[(piece->at + done) >> WINDOW_RANGE_SHIFT], file, fd, &what);
     }
     if (file)
         file->ranges--;
-    file_release(w, file); /* unless it was put in */
+    file_release(w, file);
     pthread_mutex_unlock(&w->lock);
     return rc;
 }
@@ -233,8 +336,11 @@ int window_unmap(struct window *w, uint64_t at, uint64_t bytes)
     if (!legal(w, at, bytes))
         return -EINVAL;
     pthread_mutex_lock(&w->lock);
-    for (uint64_t done = 0; done < bytes && rc == 0; done += WINDOW_RANGE)
-        rc = take_out(w, &w->ranges[(at + done) >> WINDOW_RANGE_SHIFT]);
+    for (uint64_t done = 0; done < bytes && rc == 0; done += WINDOW_RANGE) {
+        struct window_range *range = &w->ranges[(at + done) >> WINDOW_RANGE_SHIFT];
+        if (range->bytes > 0)
+            rc = take_out(w, range);
+    }
     pthread_mutex_unlock(&w->lock);
     return rc;
 }
@@ -242,91 +348,51 @@ int window_unmap(struct window *w, uint64_t at, uint64_t bytes)
 /* Where the kernel has no memory even to take something away, it stays, and is in `used`. */
 void window_clear(struct window *w)
 {
-    if (w->bytes == 0)
+    if (atomic_load(&w->used) == 0)
         return;
     pthread_mutex_lock(&w->lock);
-    bool all = w->used > 0 && cover(w->hva, w->bytes) == 0;
-    for (unsigned i = 0; i < w->range_count && w->used > 0; i++) {
+    bool all = cover(w->hva, w->bytes) == 0;
+    for (unsigned i = 0; i < w->range_count; i++) {
         if (all)
             forget(w, &w->ranges[i]);
-        else
+        else if (w->ranges[i].bytes > 0)
             take_out(w, &w->ranges[i]);
     }
     pthread_mutex_unlock(&w->lock);
 }
 
-unsigned window_used(struct window *w)
-{
-    if (w->bytes == 0)
-        return 0;
-    pthread_mutex_lock(&w->lock);
-    unsigned used = w->used;
-    pthread_mutex_unlock(&w->lock);
-    return used;
-}
-
 /* -- files that change their size -------------------------------------------------------------------
  */
 
-/* Zeroes behind the file's end. The guest may write to them, and what it writes is memory of the host
- * besides its own: hence the bound. */
-static bool mend_range(struct window *w, struct window_range *range)
+void window_heed(struct window *w)
 {
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-    uint64_t size = range->file->bytes;
-    uint64_t left = size > range->offset ? align_up(size - range->offset, PAGE) : 0;
-    if (left >= range->kept || range->kept - left > WINDOW_ZEROES_MAX - w->zeroes_bytes)
-        return false;
-    if (mmap(address(w, range) + left, range->kept - left, protection(range->writable), flags, -1, 0) ==
-        MAP_FAILED)
-        return false;
-    set_kept(w, range, (uint32_t)left);
-    return true;
+    char buf[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+    ssize_t n = read(w->events, buf, sizeof(buf));
+    pthread_mutex_lock(&w->lock);
+    for (ssize_t at = 0; at < n;) {
+        const struct inotify_event *event = (const struct inotify_event *)(const void *)(buf + at);
+        fit_files(w, event->wd); /* -1 after too many events */
+        at += (ssize_t)(sizeof(*event) + event->len);
+    }
+    pthread_mutex_unlock(&w->lock);
 }
 
-/*
- * A file that grows at the same moment: whoever made it grow, or tells the guest so, looks at `mended`
- * afterwards (window_told). It is not 0 from before we look at the sizes on, so either we see the file
- * grown, or the other waits for the lock and heals.
- */
 bool window_mend(struct window *w)
 {
-    bool mended = false;
-    if (w->bytes == 0)
+    if (atomic_load(&w->used) == 0)
         return false;
     pthread_mutex_lock(&w->lock);
-    atomic_fetch_add(&w->mended, 1);
-    for (unsigned i = 0; i < w->range_count; i++) {
-        for (struct window_file *file = w->files[i]; file; file = file->next) {
-            struct stat st;
-            file->bytes = fstat(file->fd, &st) == 0 ? (uint64_t)st.st_size : UINT64_MAX - PAGE;
-        }
-    }
-    for (unsigned i = 0; i < w->range_count; i++)
-        if (w->ranges[i].file)
-            mended |= mend_range(w, &w->ranges[i]);
-    atomic_fetch_sub(&w->mended, 1);
+    bool shorter = fit_files(w, -1);
     pthread_mutex_unlock(&w->lock);
-    return mended;
+    return shorter;
 }
 
-/* What is still behind the end is mended again, should the guest go there. */
-void window_heal(struct window *w, uint64_t nodeid)
+void window_grown(struct window *w, uint64_t nodeid, uint64_t size)
 {
-    if (w->bytes == 0)
-        return;
     pthread_mutex_lock(&w->lock);
-    unsigned mended = 0;
-    for (struct window_file *file = *bucket(w, nodeid); file; file = file->next)
-        mended += file->nodeid == nodeid ? file->mended : 0;
-    for (unsigned i = 0; i < w->range_count && mended > 0; i++) {
-        struct window_range *range = &w->ranges[i];
-        if (!range->file || range->file->nodeid != nodeid || range->kept == range->bytes)
-            continue;
-        const struct window_range what = *range;
-        put_in(w, range, what.file, what.file->fd, &what);
-        mended--;
-    }
+    struct window_file *file = file_find(w, nodeid);
+    if (file && size > file->bytes)
+        fit_file(w, file);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -356,7 +422,7 @@ static int reserve(struct window *w, uint64_t bytes)
 
 int window_init(struct window *w, uint64_t bytes, struct dayfly_err *err)
 {
-    *w = (struct window){0};
+    *w = (struct window){.events = -1, .nowhere = -1};
     if (bytes == 0)
         return 0;
     if (bytes < WINDOW_RANGE || (bytes & (bytes - 1)) != 0 || bytes > UINT64_C(1) << 40)
@@ -366,6 +432,10 @@ int window_init(struct window *w, uint64_t bytes, struct dayfly_err *err)
     w->ranges = calloc(w->range_count, sizeof(*w->ranges));
     w->files = calloc(w->range_count, sizeof(struct window_file *));
     int rc = w->ranges && w->files ? reserve(w, bytes) : -ENOMEM;
+    if (rc == 0 && ((w->events = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) < 0 ||
+                    (w->nowhere = memfd_create("dayfly-window", MFD_CLOEXEC)) < 0 ||
+                    ftruncate(w->nowhere, (off_t)WINDOW_VOID_MAX) < 0))
+        rc = -errno;
     if (rc < 0) {
         window_finish(w);
         return err_errno(err, -rc, "a DAX window of %llu MiB", (unsigned long long)(bytes >> 20));
@@ -382,7 +452,11 @@ void window_finish(struct window *w)
         munmap(w->reserved, w->reserved_bytes);
     if (w->bytes > 0)
         pthread_mutex_destroy(&w->lock);
+    if (w->reserved_bytes > 0) { /* not a zeroed one */
+        close_fd(&w->events);
+        close_fd(&w->nowhere);
+    }
     free(w->ranges);
     free(w->files);
-    *w = (struct window){0};
+    *w = (struct window){.events = -1, .nowhere = -1};
 }

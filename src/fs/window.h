@@ -10,14 +10,15 @@
  * It is divided into ranges of WINDOW_RANGE bytes, one piece of one file each. What is not mapped is
  * reserved and cannot be accessed: a guest that does ends its machine.
  *
- * A file may become shorter on the host while it is mapped. A guest that touches a page behind its end
- * would end its machine, through no fault of its own; window_mend puts pages of zeroes there, whose
- * contents are nobody's. They go as soon as the guest is told of a larger file (window_told), or makes
- * it larger itself, or asks for the mapping again; there are never more than WINDOW_ZEROES_MAX of them,
- * beyond which its machine does end. So what a guest reads below the size it was last
- * told is the file, unless the file became shorter since.
+ * Behind a file's end there is a void, which begins as zeroes and whose contents are nobody's: a guest
+ * that goes there, because the host has made the file shorter meanwhile, would otherwise never come
+ * back from its access. As the file grows the void makes way for it, at the latest when the guest is
+ * told of the new size (window_told). So below the size that it was last told a guest reads the file,
+ * unless the host has made it shorter since; then it reads zeroes, and what it writes is lost, at any
+ * later time. All of the void together is WINDOW_VOID_MAX of the host's memory at most.
  *
- * Threads: any; a lock of its own, a leaf but for the kernel's.
+ * Threads: any; a lock of its own, a leaf but for the kernel's. What may follow a new file (window_map
+ * with a descriptor) is for serving threads (thread.h), who have the descriptors' names.
  */
 
 #include <pthread.h>
@@ -31,22 +32,22 @@
 /* What Linux asks for at a time; its logarithm is announced as the alignment. */
 #define WINDOW_RANGE_SHIFT 21
 #define WINDOW_RANGE       (UINT64_C(1) << WINDOW_RANGE_SHIFT)
-#define WINDOW_ZEROES_MAX  (UINT64_C(64) << 20)
+#define WINDOW_VOID_MAX    (UINT64_C(64) << 20)
 
 struct window {
     uint8_t *hva;
     uint64_t bytes; /* a power of two; 0: there is no window */
     void *reserved; /* with what was needed to align it */
     size_t reserved_bytes;
+    int events;  /* inotify: a file was written to or cut; -1 without a window */
+    int nowhere; /* memory for the void; -1 likewise */
 
     pthread_mutex_t lock;
     struct window_range *ranges;
     struct window_file **files; /* by node id, as many buckets as ranges */
     unsigned range_count;       /* a power of two */
-    unsigned used;              /* ranges in which something is mapped */
+    atomic_uint used;           /* ranges in which something is mapped */
     unsigned file_count, files_max;
-    uint64_t zeroes_bytes; /* mapped in the place of files that ended, at most WINDOW_ZEROES_MAX */
-    atomic_uint mended; /* ranges with pages of zeroes; for a moment one more while there may be some */
 };
 
 /* `bytes` a power of two, at least WINDOW_RANGE; or 0. Returns 0 or -errno. */
@@ -77,17 +78,20 @@ int window_unmap(struct window *w, uint64_t at, uint64_t bytes);
 /* Take everything out. */
 void window_clear(struct window *w);
 
-/* A guest touched what is not there. True when some range got pages of zeroes by this. */
+/* w->events is readable. */
+void window_heed(struct window *w);
+
+/* A guest touched what is not there, and its processor came back from it. True when some file had
+ * become shorter: the access may succeed now. */
 bool window_mend(struct window *w);
 
-/* The guest is about to learn that the file is this large. */
-void window_heal(struct window *w, uint64_t nodeid);
-static inline void window_told(struct window *w, uint64_t nodeid)
+/* The guest is about to learn that the file is this large, or that what it wrote up to there is in it.
+ */
+void window_grown(struct window *w, uint64_t nodeid, uint64_t size);
+static inline void window_told(struct window *w, uint64_t nodeid, uint64_t size)
 {
-    if (atomic_load(&w->mended) > 0)
-        window_heal(w, nodeid);
+    if (atomic_load(&w->used) > 0)
+        window_grown(w, nodeid, size);
 }
-
-unsigned window_used(struct window *w);
 
 #endif

@@ -67,6 +67,11 @@ static void woken(struct loop_source *source, uint32_t events)
     virtio_fs_take_turn(container_of(source, struct virtio_fs, wake));
 }
 
+static void window_changed(struct loop_source *source, uint32_t events)
+{
+    fs_heed_window(container_of(source, struct virtio_fs, window)->fs);
+}
+
 /* -- what the transport asks for ---------------------------------------------------------------------
  */
 
@@ -170,7 +175,10 @@ static void enter(void *arg)
     if (setup->result < 0)
         return;
     f->entered = true;
-    if ((setup->result = loop_add(f->dev.loop, &f->wake)) < 0)
+    setup->result = loop_add(f->dev.loop, &f->wake);
+    if (setup->result == 0 && f->window.fd >= 0)
+        setup->result = loop_add(f->dev.loop, &f->window);
+    if (setup->result < 0)
         err_errno(setup->err, -setup->result, "file system device");
 }
 
@@ -178,6 +186,7 @@ static void leave(void *arg)
 {
     struct virtio_fs *f = arg;
     loop_remove(&f->wake);
+    loop_remove(&f->window);
     loop_timer_cancel(&f->turn);
     loop_timer_cancel(&f->retry);
     if (f->entered)
@@ -230,6 +239,8 @@ static void prepare(struct virtio_fs *f, struct fs *fs, const struct virtio_fs_o
     f->turn.fired = turn_due;
     f->retry.fired = retry_due;
     f->wake = (struct loop_source){.fd = -1, .events = EPOLLIN, .ready = woken};
+    f->window =
+        (struct loop_source){.fd = fs_window_events(fs), .events = EPOLLIN, .ready = window_changed};
     f->processors_spare = processors() >= PROCESSORS_SPARE;
     f->workers.lock = &f->dev.lock;
     f->workers.fs = fs;

@@ -33,11 +33,12 @@ struct virtio_fs {
         uint8_t tag[VIRTIO_FS_TAG_BYTES];
         uint32_t num_request_queues;
     } config;
-    struct loop_source wake; /* an eventfd: another thread has something for the loop */
-    struct loop_timer turn;  /* due: some queue is noted */
-    struct loop_timer retry; /* due: try what is parked */
-    pthread_t thread;        /* the loop's */
-    struct fs_hand hand;     /* and its means to serve */
+    struct loop_source wake;   /* an eventfd: another thread has something for the loop */
+    struct loop_source window; /* files in the DAX window have changed their sizes */
+    struct loop_timer turn;    /* due: some queue is noted */
+    struct loop_timer retry;   /* due: try what is parked */
+    pthread_t thread;          /* the loop's */
+    struct fs_hand hand;       /* and its means to serve */
     struct fs_workers workers;
     struct iovec popped[FS_SEGMENTS_MAX]; /* by the loop's thread */
     uint64_t careful_until_ns;            /* likewise */

@@ -16,6 +16,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "transport/fake.h"
 #include "util/arith.h"
@@ -62,7 +64,8 @@ struct fs {
     struct driver_buf food[2];
     atomic_uint_least64_t unlocked;
     bool shown; /* its window is */
-    unsigned mends;
+    int window_events;
+    unsigned heeds, mends;
 };
 
 #define WINDOW_BYTES (UINT64_C(4) << 20)
@@ -76,6 +79,7 @@ void fs_free(struct fs *fs)
     assert_int_equal(fs->threads, 0);
     pthread_cond_destroy(&fs->changed);
     pthread_mutex_destroy(&fs->lock);
+    close(fs->window_events);
     free(fs);
 }
 
@@ -96,6 +100,21 @@ void *fs_window(const struct fs *fs, uint64_t *bytes)
 void fs_show_window(struct fs *fs, bool shown)
 {
     fs->shown = shown;
+}
+
+int fs_window_events(const struct fs *fs)
+{
+    return fs->window_events;
+}
+
+void fs_heed_window(struct fs *fs)
+{
+    eventfd_t count;
+    eventfd_read(fs->window_events, &count);
+    pthread_mutex_lock(&fs->lock);
+    fs->heeds++;
+    pthread_cond_broadcast(&fs->changed);
+    pthread_mutex_unlock(&fs->lock);
 }
 
 bool fs_mend_window(struct fs *fs)
@@ -244,6 +263,7 @@ static struct fs *make_server(void)
     pthread_mutex_init(&fs->lock, NULL);
     pthread_cond_init(&fs->changed, NULL);
     fs->threads_max = 1000;
+    fs->window_events = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return fs;
 }
 
@@ -441,6 +461,13 @@ static void the_server_learns_who_sees_its_window(void **state)
     assert_int_equal(env.dev->shared.bytes, WINDOW_BYTES);
     assert_ptr_equal(env.dev->shared.hva, &window);
     assert_false(env.fs->shown);
+    for (unsigned i = 1; i <= 3; i++) {
+        assert_int_equal(eventfd_write(env.fs->window_events, 1), 0);
+        pthread_mutex_lock(&env.fs->lock);
+        while (env.fs->heeds < i)
+            pthread_cond_wait(&env.fs->changed, &env.fs->lock);
+        pthread_mutex_unlock(&env.fs->lock);
+    }
     assert_true(virtio_mend(env.dev));
     assert_false(virtio_mend(env.dev));
 
