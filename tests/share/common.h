@@ -30,6 +30,7 @@ int differential_main(int argc, char **argv);
 int manifest_main(int argc, char **argv);
 int file_main(int argc, char **argv);
 int tree_main(int argc, char **argv);
+int mapped_main(int argc, char **argv);
 int synced_main(int argc, char **argv);
 
 /* -- numbers that look random ----------------------------------------------------------------- */

@@ -16,6 +16,7 @@ static const struct exercise EXERCISES[] = {
     {"file", "random reads, writes, mappings and holes in one file, against a model in memory",
      file_main},
     {"tree", "several processes at random work in one tree, then a look at what is left", tree_main},
+    {"mapped", "peek into a mapped file, and poke, as told on stdin", mapped_main},
     {"synced", "what fsync promised is there after a power cut", synced_main},
 };
 
