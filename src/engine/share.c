@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -66,10 +67,25 @@ static int open_cow(struct cow *cow, const struct config_directory *config, stru
     return cow_open(cow, &options, err);
 }
 
+/* What to call a directory in a message: its path, wherever that is known from. */
+static const char *name_of(const struct config_directory *config, char buffer[PATH_MAX])
+{
+    char link[32];
+    if (config->path)
+        return config->path;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", config->fd);
+    ssize_t n = readlink(link, buffer, PATH_MAX - 1);
+    if (n < 0)
+        return config->name ? config->name : "directory";
+    buffer[n] = '\0';
+    return buffer;
+}
+
 static int open_directory(struct share *share, struct fs_directory *out,
                           const struct config_directory *config, struct dayfly_err *err)
 {
-    const char *name = config->path ? config->path : config->name ? config->name : "shared directory";
+    char buffer[PATH_MAX];
+    const char *name = name_of(config, buffer);
     unsigned i = share->count++;
     struct stat st;
     int r;
