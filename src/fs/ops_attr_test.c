@@ -278,6 +278,14 @@ static void set_id_bits_go_when_the_guest_asks(void **state)
     in.open_flags = FUSE_OPEN_KILL_SUIDGID;
     assert_int_equal(client_ask(s.c, FUSE_OPEN, node, &open, CLIENT_PART(&in)), 0);
     assert_int_equal(MODE, 0755);
+    /* FALLOCATE has no such flag: the guest's root may keep them. */
+    struct fuse_fallocate_in fallocate = {.fh = fh, .length = 4096};
+    BITS();
+    assert_int_equal(client_send(s.c, FUSE_FALLOCATE, node, CLIENT_PART(&fallocate)), 0);
+    assert_int_equal(MODE, 06755);
+    client_user(s.c, 1000, 1000);
+    assert_int_equal(client_send(s.c, FUSE_FALLOCATE, node, CLIENT_PART(&fallocate)), 0);
+    assert_int_equal(MODE, 0755);
     share_end(&s);
 }
 

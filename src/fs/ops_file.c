@@ -305,6 +305,13 @@ int op_write(struct request *r)
     return request_reply(r, &out, sizeof(out));
 }
 
+/* FALLOCATE and COPY_FILE_RANGE do not say whether set-id bits are to go. The guest's root may keep
+ * them, nobody else. */
+static int keep_roots_setid(struct request *r)
+{
+    return fs_thread_keep_setid(r->thread, r->node.export, r->in.uid == 0);
+}
+
 int op_fallocate(struct request *r)
 {
     struct fuse_fallocate_in in;
@@ -316,7 +323,7 @@ int op_fallocate(struct request *r)
         rc = regular_file(r, in.fh, &file);
     if (rc < 0)
         return rc;
-    rc = fs_thread_keep_setid(r->thread, r->node.export, false);
+    rc = keep_roots_setid(r);
     while (rc == 0 && fallocate(file->fd, (int)in.mode, (off_t)in.offset, (off_t)in.length) < 0) {
         if (errno != EINTR)
             rc = -errno;
@@ -344,7 +351,7 @@ int op_copy_file_range(struct request *r)
             rc = -EBADF;
     }
     if (rc == 0)
-        rc = fs_thread_keep_setid(r->thread, r->node.export, false);
+        rc = keep_roots_setid(r);
     ssize_t n = -1;
     if (rc == 0) {
         off_t off_in = (off_t)in.off_in, off_out = (off_t)in.off_out;
