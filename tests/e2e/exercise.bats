@@ -10,9 +10,6 @@ if [ -n "${DAYFLY_TEST_LONG:-}" ]; then MANY=20; fi
 
 # What the guest is given: programs, a share to work on, a place for what it found out.
 lay_out() {
-    if [ -n "${DAYFLY_IN_LAB:-}" ] && [ "$MANY" -eq 1 ]; then
-        skip "a processor that is emulated twice takes too long; DAYFLY_TEST_LONG=1 does it"
-    fi
     mkdir -p "${TEST_DIR:?}"/{bin,share,out}
     cp "$EXERCISE" "$TEST_DIR/bin/exercise"
     LIMIT=${DAYFLY_TEST_LIMIT:-$((MANY > 1 ? 3600 : 300))}

@@ -152,6 +152,7 @@ line 漢")" = back ]
     ln -s "$TEST_DIR/outside" "$SHARE/direct"
     run job --share "$SHARE:/s" -- sh -c '
         cat /s/absolute; cat /s/up; cat /s/direct; ls /s/..; cat /s/../outside; ls -a /s/. | sort | tr "\n" " "'
+    echo "status $status: $output"
     [[ "$output" == *"from the image"* ]]
     [[ "$output" != *outside$'\n'outside* ]]
     ! grep -qx outside <<<"$output"
