@@ -157,8 +157,9 @@ static const struct schema_row share_rows[] = {
          "A window of this size, a power of two from 2MiB to 16GiB, through which the guest maps "
          "files of 64KiB and more straight from the host's page cache, with no copy of its own. It "
          "costs the guest a sixty-fourth of the size in memory. For directories on ext4, xfs, "
-         "btrfs, f2fs, erofs and tmpfs, not with `mode: cow`; with engine tcg there is none. If the "
-         "host makes a file shorter while it is mapped, the guest reads zeroes where it was."},
+         "btrfs, f2fs, erofs and tmpfs; not with `mode: cow` or `cache: none`; with engine tcg there "
+         "is none. If the host makes a file shorter while it is mapped, the guest reads zeroes where "
+         "it was."},
     {"queues", NUMBER(struct config_share, queues), .min = 1, .max = CONFIG_MAX_SHARE_QUEUES,
      .example = "2", .fallback = "1", .help = "How many queues carry requests."},
     {0},

@@ -159,6 +159,10 @@ static void check_window(struct validator *v, const char *around, const struct c
     else if (share->window_bytes && all_cow)
         validate_fault(v, where, "leave one of the two out",
                        "files of `mode: cow` cannot be mapped from the host");
+    else if (share->window_bytes && share->cache == DAYFLY_SHARE_CACHE_NONE)
+        validate_fault(v, where, "leave one of the two out",
+                       "with `cache: none` programs move data between files and mappings, which no "
+                       "device can reach");
 }
 
 static void check_share(struct validator *v, const struct config_share *share, size_t index,

@@ -211,13 +211,16 @@ static const struct {
     {GOOD
      "shares: [{tag: a, path: dir, dax: 3GiB}, {tag: b, path: dir, mode: cow, dax: 2MiB},\n"
      "  {tag: c, path: dir, dax: 32GiB}, {tag: d, path: dir, dax: 16GiB},\n"
+     "  {tag: f, path: dir, cache: none, dax: 1GiB},\n"
      "  {tag: e, dax: 4MiB, directories: [{name: x, path: dir, mode: cow}, {name: y, path: dir}]}]\n",
      "2:35 shares[0].dax: 3GiB cannot be a window's size | take a power of two from 2MiB to 16GiB, "
      "such as 1GiB\n"
      "2:78 shares[1].dax: files of `mode: cow` cannot be mapped from the host | leave one of the two "
      "out\n"
      "3:28 shares[2].dax: 32GiB cannot be a window's size | take a power of two from 2MiB to 16GiB, "
-     "such as 1GiB\n"},
+     "such as 1GiB\n"
+     "4:41 shares[4].dax: with `cache: none` programs move data between files and mappings, which no "
+     "device can reach | leave one of the two out\n"},
     {GOOD "shares: [{path: dir}, {tag: s}, {tag: \"\", path: dir}]\n",
      "2:10 shares[0].tag: missing | write `tag: src`\n"
      "2:23 shares[1].path: missing | write `path: src`, or `directories`\n"

@@ -310,6 +310,9 @@ int window_map(struct window *w, const struct window_piece *piece, int fd)
         !range_within(piece->offset, piece->bytes, INT64_MAX))
         return -EINVAL;
     pthread_mutex_lock(&w->lock);
+    /* Before the size is looked at: who makes the file larger after that will wait for us
+     * (window_told). */
+    atomic_fetch_add(&w->used, 1);
     int rc = get_file(w, piece, &fd, &file);
     if (file) {
         file->ranges++; /* stays until we are through */
@@ -326,6 +329,7 @@ int window_map(struct window *w, const struct window_piece *piece, int fd)
     if (file)
         file->ranges--;
     file_release(w, file);
+    atomic_fetch_sub(&w->used, 1);
     pthread_mutex_unlock(&w->lock);
     return rc;
 }

@@ -92,6 +92,8 @@ static int check_options(const struct job_share *share, struct dayfly_err *err)
         return err_set(err, EINVAL, "dax is a power of two from 2MiB to 16GiB, such as dax=1GiB");
     if (share->window_bytes && share->mode == DAYFLY_SHARE_COW)
         return err_set(err, EINVAL, "files of cow cannot be mapped from the host: leave out dax");
+    if (share->window_bytes && share->cache == DAYFLY_SHARE_CACHE_NONE)
+        return err_set(err, EINVAL, "dax does not go with cache=none: leave one of the two out");
     if (share->changes && (share->mode != DAYFLY_SHARE_COW || !*share->changes))
         return err_set(err, EINVAL, "changes=DIR names where the difference of cow is kept");
     if (share->ids != DAYFLY_SHARE_SQUASH && (share->shown_uid || share->shown_gid))

@@ -126,6 +126,7 @@ static void test_what_is_refused(void **state)
         {"a:/b:dax=3GiB", "dax is a power of two from 2MiB to 16GiB, such as dax=1GiB"},
         {"a:/b:dax=1MiB", "dax is a power of two from 2MiB to 16GiB, such as dax=1GiB"},
         {"a:/b:dax=1GiB,cow", "files of cow cannot be mapped from the host: leave out dax"},
+        {"a:/b:dax=1GiB,cache=none", "dax does not go with cache=none: leave one of the two out"},
         {"a:/b:ids=map", "ids is squash or identity, and not \"map\""},
         {"a:/b:cache=none,writeback",
          "with cache=none there is nothing to gather writes in: leave out writeback"},
