@@ -23,7 +23,6 @@ struct open_dir {
     pthread_mutex_t lock; /* of all here, and of the descriptor's position */
     uint64_t next;        /* the offset of what comes next; where a request starts that goes on */
     uint32_t at, end;     /* of `entries` */
-    bool eof;
     uint8_t *entries; /* NULL until the first read */
 };
 

@@ -133,8 +133,6 @@ static int peek(struct open_file *file, struct dir_entry *e)
 {
     struct open_dir *dir = file->dir;
     if (dir->at == dir->end) {
-        if (dir->eof)
-            return 1;
         if (!dir->entries)
             dir->entries = malloc(ENTRIES_BYTES);
         if (!dir->entries)
