@@ -13,6 +13,7 @@ struct lock_pair {
     uint64_t owner;
     uint64_t fh; /* the handle by which it was made */
     int fd;
+    struct lock_ranges ranges;
 };
 
 int lock_table_init(struct lock_table *t, uint32_t max)
@@ -47,6 +48,8 @@ static void drop(struct lock_table *t, struct lock_pair *pair)
 {
     list_remove(&pair->in_table);
     t->count--;
+    t->ranges -= pair->ranges.count;
+    lock_ranges_free(&pair->ranges);
     close(pair->fd);
     free(pair);
 }
@@ -91,32 +94,96 @@ static int make(struct lock_table *t, struct open_file *file, bool read_only, ui
     return 0;
 }
 
-int lock_get(struct lock_table *t, struct open_file *file, uint64_t owner, struct flock *lk)
+static struct flock to_host(const struct lock_range *range)
 {
+    return (struct flock){
+        .l_type = range->type,
+        .l_whence = SEEK_SET,
+        .l_start = (off_t)range->start,
+        .l_len = range->end == INT64_MAX ? 0 : (off_t)(range->end - range->start + 1),
+    };
+}
+
+static struct lock_range from_host(const struct flock *lk)
+{
+    return (struct lock_range){
+        .type = lk->l_type,
+        .start = (uint64_t)lk->l_start,
+        .end = lk->l_len == 0 ? INT64_MAX : (uint64_t)(lk->l_start + lk->l_len - 1),
+    };
+}
+
+/* What another process of the guest holds. */
+static const struct lock_range *guest_conflict(struct lock_table *t, uint64_t nodeid, uint64_t owner,
+                                               const struct lock_range *range)
+{
+    struct lock_pair *pair, *tmp;
+    list_for_each (pair, tmp, &t->pairs, in_table) {
+        const struct lock_range *held = NULL;
+        if (pair->nodeid == nodeid && pair->owner != owner)
+            held = lock_ranges_conflict(&pair->ranges, range);
+        if (held)
+            return held;
+    }
+    return NULL;
+}
+
+int lock_get(struct lock_table *t, struct open_file *file, uint64_t owner, struct lock_range *range)
+{
+    int rc = 0;
     pthread_mutex_lock(&t->lock);
-    /* The handle's own description never holds locks: by it, everybody's are in the way. */
-    struct lock_pair *pair = find(t, file->nodeid, owner);
-    lk->l_pid = 0;
-    int rc = fcntl(pair ? pair->fd : file->fd, F_OFD_GETLK, lk) < 0 ? -errno : 0;
+    const struct lock_range *held = guest_conflict(t, file->nodeid, owner, range);
+    if (held) {
+        *range = *held;
+    } else {
+        struct lock_pair *pair = find(t, file->nodeid, owner);
+        struct flock lk = to_host(range);
+        rc = fcntl(pair ? pair->fd : file->fd, F_OFD_GETLK, &lk) < 0 ? -errno : 0;
+        *range = from_host(&lk);
+    }
     pthread_mutex_unlock(&t->lock);
     return rc;
 }
 
+/* Whether there is no room for what setting `range` may add. To take away must stay possible, but for
+ * what cuts a range in two. */
+static bool full(const struct lock_table *t, const struct lock_pair *pair,
+                 const struct lock_range *range)
+{
+    if (t->ranges + 2 <= LOCK_RANGES_MAX)
+        return false;
+    if (range->type != F_UNLCK)
+        return true;
+    struct lock_range any = {.start = range->start, .end = range->end, .type = F_WRLCK};
+    const struct lock_range *held = lock_ranges_conflict(&pair->ranges, &any);
+    return held && held->start < range->start && held->end > range->end;
+}
+
+static int set_pair(struct lock_table *t, struct lock_pair *pair, const struct lock_range *range)
+{
+    struct flock lk = to_host(range);
+    uint32_t before = pair->ranges.count;
+    int rc = full(t, pair, range) ? -ENOLCK : lock_ranges_reserve(&pair->ranges);
+    if (rc == 0 && fcntl(pair->fd, F_OFD_SETLK, &lk) < 0)
+        rc = errno == EACCES ? -EAGAIN : -errno;
+    if (rc == 0) {
+        lock_ranges_set(&pair->ranges, range);
+        t->ranges += pair->ranges.count - before;
+    }
+    return rc;
+}
+
 int lock_set(struct lock_table *t, struct open_file *file, bool read_only, uint64_t owner,
-             const struct flock *lk)
+             const struct lock_range *range)
 {
     int rc = 0;
     pthread_mutex_lock(&t->lock);
     struct lock_pair *pair = find(t, file->nodeid, owner);
-    bool fresh = !pair;
-    if (fresh && lk->l_type != F_UNLCK)
+    if (!pair && range->type != F_UNLCK)
         rc = make(t, file, read_only, owner, &pair);
     if (pair) {
-        struct flock ask = *lk;
-        ask.l_pid = 0;
-        if (fcntl(pair->fd, F_OFD_SETLK, &ask) < 0)
-            rc = errno == EACCES ? -EAGAIN : -errno;
-        if (rc < 0 && fresh)
+        rc = set_pair(t, pair, range);
+        if (pair->ranges.count == 0)
             drop(t, pair);
     }
     pthread_mutex_unlock(&t->lock);

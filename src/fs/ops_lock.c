@@ -8,52 +8,44 @@
 #include <sys/file.h>
 
 #include "fs/server.h"
+#include "util/arith.h"
 
-/* The protocol's ranges end with their last byte. */
-static int range_to_host(const struct fuse_file_lock *wire, struct flock *lk)
-{
-    if (wire->type != F_RDLCK && wire->type != F_WRLCK && wire->type != F_UNLCK)
-        return -EINVAL;
-    if (wire->start > INT64_MAX || wire->end < wire->start)
-        return -EINVAL;
-    *lk = (struct flock){
-        .l_type = (short)wire->type,
-        .l_whence = SEEK_SET,
-        .l_start = (off_t)wire->start,
-        .l_len = wire->end >= INT64_MAX ? 0 : (off_t)(wire->end - wire->start + 1),
-    };
-    return 0;
-}
-
-static int begin(struct request *r, struct fuse_lk_in *in, struct flock *lk, struct open_file **file)
+static int begin(struct request *r, struct fuse_lk_in *in, struct lock_range *range,
+                 struct open_file **file)
 {
     int rc = request_args(r, in);
-    if (rc == 0 && r->fs->no_locks)
-        rc = -ENOSYS;
-    if (rc == 0)
-        rc = range_to_host(&in->lk, lk);
-    if (rc == 0)
-        rc = request_file(r, in->fh, file);
-    return rc;
+    if (rc < 0)
+        return rc;
+    if (r->fs->no_locks)
+        return -ENOSYS;
+    if (in->lk.type != F_RDLCK && in->lk.type != F_WRLCK && in->lk.type != F_UNLCK)
+        return -EINVAL;
+    if (in->lk.start > INT64_MAX || in->lk.end < in->lk.start)
+        return -EINVAL;
+    *range = (struct lock_range){
+        .start = in->lk.start,
+        .end = MIN(in->lk.end, INT64_MAX),
+        .pid = in->lk.pid,
+        .type = (short)in->lk.type,
+    };
+    return request_file(r, in->fh, file);
 }
 
 int op_getlk(struct request *r)
 {
     struct fuse_lk_in in;
     struct open_file *file = NULL;
-    struct flock lk;
-    int rc = begin(r, &in, &lk, &file);
+    struct lock_range range;
+    int rc = begin(r, &in, &range, &file);
     if (rc < 0)
         return rc;
-    rc = file->dir || lk.l_type == F_UNLCK ? -EINVAL : lock_get(&r->fs->locks, file, in.owner, &lk);
+    rc = file->dir || range.type == F_UNLCK ? -EINVAL : lock_get(&r->fs->locks, file, in.owner, &range);
     open_put(file);
     if (rc < 0)
         return rc;
-    struct fuse_lk_out out = {.lk = {.type = (uint32_t)lk.l_type}};
-    if (lk.l_type != F_UNLCK) {
-        out.lk.start = (uint64_t)lk.l_start;
-        out.lk.end = lk.l_len == 0 ? INT64_MAX : (uint64_t)(lk.l_start + lk.l_len - 1);
-    }
+    struct fuse_lk_out out = {.lk = {.type = F_UNLCK}};
+    if (range.type != F_UNLCK)
+        out.lk = (struct fuse_file_lock){range.start, range.end, (uint32_t)range.type, range.pid};
     return request_reply(r, &out, sizeof(out));
 }
 
@@ -72,18 +64,18 @@ static int set(struct request *r, bool wait)
 {
     struct fuse_lk_in in;
     struct open_file *file = NULL;
-    struct flock lk;
-    int rc = begin(r, &in, &lk, &file);
+    struct lock_range range;
+    int rc = begin(r, &in, &range, &file);
     if (rc < 0)
         return rc;
     if (in.lk_flags & FUSE_LK_FLOCK)
-        rc = set_flock(file, lk.l_type);
+        rc = set_flock(file, range.type);
     else
         rc = file->dir ? -EBADF
-                       : lock_set(&r->fs->locks, file, r->node.export->read_only, in.owner, &lk);
+                       : lock_set(&r->fs->locks, file, r->node.export->read_only, in.owner, &range);
     open_put(file);
     /* A lock for writing that became one for reading lets others in too. */
-    if (rc == 0 && lk.l_type != F_WRLCK)
+    if (rc == 0 && range.type != F_WRLCK)
         atomic_fetch_add(&r->fs->unlocked, 1);
     return rc == -EAGAIN && wait ? REQUEST_LATER : rc;
 }

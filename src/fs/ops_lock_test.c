@@ -4,7 +4,9 @@
 
 #include <sys/file.h>
 
+#include "fs/locks.h"
 #include "fs/testing_fs.h"
+#include "util/arith.h"
 
 struct locks {
     struct share s;
@@ -20,7 +22,7 @@ static void begin(struct locks *l)
 static int set(struct locks *l, uint64_t fh, uint64_t owner, uint32_t type, uint64_t start,
                uint64_t end, uint32_t opcode)
 {
-    struct fuse_lk_in in = {.fh = fh, .owner = owner, .lk = {start, end, type, 1}};
+    struct fuse_lk_in in = {.fh = fh, .owner = owner, .lk = {start, end, type, 1000 + (uint32_t)owner}};
     return client_lock(l->s.c, opcode, l->node, &in, NULL);
 }
 
@@ -57,6 +59,7 @@ static void owners_are_apart(void **state)
     assert_int_equal(blocker(&l, l.fh, 1, F_WRLCK, 0, INT64_MAX, &found), F_WRLCK);
     assert_int_equal(found.start, 10);
     assert_int_equal(found.end, 14);
+    assert_int_equal(found.pid, 1002);
     assert_int_equal(blocker(&l, l.fh, 3, F_RDLCK, 5, 5, NULL), F_UNLCK);
     assert_int_equal(blocker(&l, l.fh, 3, F_WRLCK, 5, 5, NULL), F_RDLCK);
     assert_int_equal(set(&l, l.fh, 1, F_UNLCK, 0, INT64_MAX, FUSE_SETLK), 0);
@@ -227,6 +230,53 @@ static void what_may_not_change_is_not_opened_for_it(void **state)
     share_end(&l.s);
 }
 
+static void ranges_are_bounded(void **state)
+{
+    struct locks l;
+    begin(&l);
+    uint64_t at = 0;
+    int rc;
+    while ((rc = set(&l, l.fh, 1, F_RDLCK, at, at, FUSE_SETLK)) == 0)
+        at += 2;
+    assert_int_equal(rc, -ENOLCK);
+    assert_in_range(at / 2, LOCK_RANGES_MAX - 10, LOCK_RANGES_MAX);
+    assert_int_equal(set(&l, l.fh, 2, F_RDLCK, 0, 9, FUSE_SETLK), -ENOLCK);
+    assert_int_equal(set(&l, l.fh, 1, F_UNLCK, 0, 20, FUSE_SETLK), 0);
+    assert_int_equal(set(&l, l.fh, 2, F_RDLCK, 0, 9, FUSE_SETLK), 0);
+    assert_int_equal(client_flush(l.s.c, l.node, l.fh, 1), 0);
+    assert_int_equal(set(&l, l.fh, 2, F_RDLCK, 0, 0, FUSE_SETLK), 0);
+    share_end(&l.s);
+}
+
+/* Against a model with a byte for each byte. */
+static void ranges_are_what_they_were_set_to(void **state)
+{
+    struct lock_ranges r = {0};
+    short model[64];
+    uint64_t random = 1;
+    for (unsigned i = 0; i < ARRAY_SIZE(model); i++)
+        model[i] = F_UNLCK;
+    for (unsigned round = 0; round < 20000; round++) {
+        static const short types[] = {F_RDLCK, F_WRLCK, F_UNLCK};
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+        uint64_t a = random >> 33 & 63, b = random >> 43 & 63;
+        struct lock_range range = {MIN(a, b), MAX(a, b), 1, types[(random >> 53) % 3]};
+        assert_int_equal(lock_ranges_reserve(&r), 0);
+        lock_ranges_set(&r, &range);
+        for (uint64_t i = range.start; i <= range.end; i++)
+            model[i] = range.type;
+        unsigned alike = 0;
+        for (unsigned i = 0; i < ARRAY_SIZE(model); i++) {
+            struct lock_range reader = {i, i, 2, F_RDLCK}, writer = {i, i, 2, F_WRLCK};
+            assert_int_equal(lock_ranges_conflict(&r, &reader) != NULL, model[i] == F_WRLCK);
+            assert_int_equal(lock_ranges_conflict(&r, &writer) != NULL, model[i] != F_UNLCK);
+            alike += model[i] != F_UNLCK && (i == 0 || model[i - 1] != model[i]);
+        }
+        assert_int_equal(r.count, alike); /* joined */
+    }
+    lock_ranges_free(&r);
+}
+
 static void without_locks_there_are_none(void **state)
 {
     struct locks l;
@@ -251,6 +301,8 @@ int main(void)
         cmocka_unit_test(ranges_that_are_none_are_refused),
         cmocka_unit_test(locks_are_bounded),
         cmocka_unit_test(what_may_not_change_is_not_opened_for_it),
+        cmocka_unit_test(ranges_are_bounded),
+        cmocka_unit_test(ranges_are_what_they_were_set_to),
         cmocka_unit_test(without_locks_there_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
