@@ -3,12 +3,13 @@
 
 load common
 
-setup_file() {
+needs_window() {
     [ "$DAYFLY_TEST_ENGINE" = kvm ] || skip "engine $DAYFLY_TEST_ENGINE has no DAX window"
 }
 
 # What is shared: a file of 4 MiB of "a", and the program for the guest.
 make_share() {
+    needs_window
     mkdir "$TEST_DIR/dir"
     FILE=$TEST_DIR/dir/file
     fill a
@@ -94,6 +95,7 @@ end_guest() {
 }
 
 @test "with mode cow a window is refused, and on overlayfs there is none" {
+    needs_window
     mkdir "$TEST_DIR/dir"
     run job --share "$TEST_DIR/dir:/s:cow,dax=64MiB" -- true
     [ "$status" -eq 125 ]
