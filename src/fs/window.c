@@ -80,6 +80,8 @@ static int put_file(uint8_t *at, uint64_t bytes, int prot, int fd, uint64_t offs
     void *elsewhere = mmap(NULL, bytes, prot, MAP_SHARED, fd, (off_t)offset);
     if (elsewhere == MAP_FAILED)
         return -errno;
+    /* Each page that a guest touches first costs an exit: read and map as many at once as can be. */
+    madvise(elsewhere, bytes, MADV_HUGEPAGE);
     if (mremap(elsewhere, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) != MAP_FAILED)
         return 0;
     int rc = -errno;
