@@ -33,7 +33,7 @@ struct fs_command_options {
     const char *socket, *tag, *mode, *changes, *cache, *ids;
     struct word_list dirs, uids, gids;
     uint64_t queues, shown_uid, shown_gid;
-    bool writeback, once, verbose;
+    bool writeback, xattr, once, verbose;
 };
 
 static const struct fs_command_options defaults = {
@@ -54,6 +54,8 @@ static const struct option_row rows[] = {
      OPTION_CHOICE(struct fs_command_options, cache)},
     {"writeback", 0, NULL, "let the guest gather writes in its page cache",
      OPTION_FLAG(struct fs_command_options, writeback)},
+    {"xattr", 0, NULL, "extended attributes and access control lists",
+     OPTION_FLAG(struct fs_command_options, xattr)},
     {"ids", 0, "squash|identity|map", "whose files the guest's users make",
      OPTION_CHOICE(struct fs_command_options, ids)},
     {"map-uids", 0, "GUEST:HOST:COUNT", "with --ids map: COUNT users from GUEST are those from HOST",
@@ -191,6 +193,7 @@ static int describe(struct dayfly_config *config, const struct fs_command_option
     share.directory_count = options->dirs.count;
     share.cache = (enum dayfly_share_cache)index_of(config_cache_words, options->cache);
     share.writeback = options->writeback;
+    share.xattr = options->xattr;
     share.queues = (uint32_t)options->queues;
     return dayfly_config_add_share(config, &share) < 0
                ? err_set(err, EINVAL, "the folders cannot be described")

@@ -148,6 +148,8 @@ struct dayfly_share {
     bool writeback;  /* the guest gathers writes in its page cache; not with DAYFLY_SHARE_CACHE_NONE */
     uint64_t window_bytes; /* DAX: this much of the guest's address space for mapping the host's page
                               cache; a power of two, 2 MiB to 16 GiB; 0: none. Engine kvm alone. */
+    bool xattr; /* extended attributes and ACLs; each file that the guest writes to costs it a request
+                   more */
 };
 #define DAYFLY_SHARE_INIT                                                                              \
     {                                                                                                  \

@@ -168,6 +168,7 @@ int dayfly_config_add_share(struct dayfly_config *config, const struct dayfly_sh
     made.queues = given.queues;
     made.writeback = given.writeback;
     made.window_bytes = given.window_bytes;
+    made.xattr = given.xattr;
     if (copy_text(&made.tag, given.tag))
         return -ENOMEM;
     size_t count =

@@ -77,6 +77,7 @@ struct config_share {
     char *tag;
     enum dayfly_share_cache cache;
     bool writeback;
+    bool xattr;
     uint64_t window_bytes;                /* 0: none */
     uint32_t queues;                      /* of requests, without the one for what is urgent */
     struct config_directory only;         /* the share's root, where directory_count is 0 */

@@ -152,6 +152,9 @@ static const struct schema_row share_rows[] = {
     {"writeback", BOOL(struct config_share, writeback), .example = "true", .fallback = "false",
      .help = "Whether the guest gathers what is written in its page cache, and writes it later. Not "
              "with `cache: none`."},
+    {"xattr", BOOL(struct config_share, xattr), .example = "true", .fallback = "false",
+     .help = "Whether files have extended attributes, among them file capabilities and access control "
+             "lists. Each file that is written to then costs the guest a request more."},
     {"dax", SIZE(struct config_share, window_bytes), .example = "1GiB", .fallback = "none",
      .help =
          "A window of this size, a power of two from 2MiB to 16GiB, through which the guest maps "

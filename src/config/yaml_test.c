@@ -52,7 +52,7 @@ static void test_a_whole_file_is_read(void **state)
                                "  - {path: /dev/sdb, id: data}\n"
                                "shares:\n"
                                "  - {tag: src, path: src, mode: ro, cache: always, writeback: true, "
-                               "queues: 2, dax: 1GiB, shown_uid: 1000}\n"
+                               "xattr: true, queues: 2, dax: 1GiB, shown_uid: 1000}\n"
                                "  - tag: two\n"
                                "    directories:\n"
                                "      - {name: a b, path: a}\n"
@@ -94,6 +94,7 @@ static void test_a_whole_file_is_read(void **state)
     assert_string_equal(share->tag, "src");
     assert_int_equal(share->cache, DAYFLY_SHARE_CACHE_ALWAYS);
     assert_true(share->writeback);
+    assert_true(share->xattr);
     assert_int_equal(share->queues, 2);
     assert_int_equal(share->window_bytes, UINT64_C(1) << 30);
     assert_ptr_equal(config_share_directories(share, &count), &share->only);

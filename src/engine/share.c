@@ -130,6 +130,7 @@ int share_open(struct share **out, struct fs **server, const struct config_share
         .directory_count = (unsigned)count,
         .cache = caches[config->cache],
         .writeback = config->writeback,
+        .no_xattr = !config->xattr,
         .window_bytes = config->window_bytes,
         .log = log,
     };

@@ -53,6 +53,8 @@ static int parse_option(struct job_share *share, const char *option, struct dayf
         share->mode = (enum dayfly_share_mode)i;
     } else if (strcmp(option, "writeback") == 0) {
         share->writeback = true;
+    } else if (strcmp(option, "xattr") == 0) {
+        share->xattr = true;
     } else if ((value = value_of(option, "dax"))) {
         return units_parse_size(value, &share->window_bytes, err);
     } else if ((value = value_of(option, "changes"))) {
@@ -74,8 +76,8 @@ static int parse_option(struct job_share *share, const char *option, struct dayf
     } else {
         return err_set(err, EINVAL,
                        "\"%.40s\" is no option; there are ro, rw, cow, changes=DIR, "
-                       "cache=auto|none|always, writeback, dax=SIZE, ids=squash|identity, shown_uid=N "
-                       "and shown_gid=N",
+                       "cache=auto|none|always, writeback, xattr, dax=SIZE, ids=squash|identity, "
+                       "shown_uid=N and shown_gid=N",
                        option);
     }
     return 0;
@@ -279,6 +281,7 @@ int job_shares_describe(const struct job_share *shares, const int *fds, size_t c
         share.cache = shares[i].cache;
         share.writeback = shares[i].writeback;
         share.window_bytes = shares[i].window_bytes;
+        share.xattr = shares[i].xattr;
         r = dayfly_config_add_share(config, &share);
     }
     return r < 0 ? err_errno(err, -r, "describe the machine") : 0;

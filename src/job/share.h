@@ -23,13 +23,14 @@ struct job_share {
     enum dayfly_share_ids ids; /* not MAP */
     uint32_t shown_uid, shown_gid;
     bool writeback;
+    bool xattr;
     uint64_t window_bytes;
 };
 
 /*
  * Read SOURCE:PATH[:OPTION,...], one a word. The last colon before a "/" ends the source, which may
  * have colons of its own; PATH has none. Options: ro, rw, cow, changes=DIR, cache=WORD, writeback,
- * dax=SIZE, ids=WORD, shown_uid=N, shown_gid=N; the last one counts.
+ * xattr, dax=SIZE, ids=WORD, shown_uid=N, shown_gid=N; the last one counts.
  *
  * They come back sorted by their paths: so a share within another's place is mounted after it, and the
  * order in which they were given does not matter. -EINVAL also for a path that is another's, or that

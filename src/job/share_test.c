@@ -63,10 +63,11 @@ static void test_options(void **state)
 {
     (void)state;
     struct job_share *share =
-        parse("a:/b:cache=always,writeback,shown_uid=1000,shown_gid=100,ro,dax=1GiB");
+        parse("a:/b:cache=always,writeback,xattr,shown_uid=1000,shown_gid=100,ro,dax=1GiB");
     assert_int_equal(share->window_bytes, UINT64_C(1) << 30);
     assert_int_equal(share->cache, DAYFLY_SHARE_CACHE_ALWAYS);
     assert_true(share->writeback);
+    assert_true(share->xattr);
     assert_int_equal(share->shown_uid, 1000);
     assert_int_equal(share->shown_gid, 100);
     assert_int_equal(share->ids, DAYFLY_SHARE_SQUASH);
@@ -114,12 +115,12 @@ static void test_what_is_refused(void **state)
         {"a:/b\n", "the place in the guest has to be UTF-8, without control characters"},
         {"a:/b\xff", "the place in the guest has to be UTF-8, without control characters"},
         {word, "the place in the guest is longer than 255 bytes"},
-        {"a:/b:",
-         "\"\" is no option; there are ro, rw, cow, changes=DIR, cache=auto|none|always, writeback, "
-         "dax=SIZE, ids=squash|identity, shown_uid=N and shown_gid=N"},
-        {"a:/b:r0",
-         "\"r0\" is no option; there are ro, rw, cow, changes=DIR, cache=auto|none|always, writeback, "
-         "dax=SIZE, ids=squash|identity, shown_uid=N and shown_gid=N"},
+        {"a:/b:", "\"\" is no option; there are ro, rw, cow, changes=DIR, cache=auto|none|always, "
+                  "writeback, xattr, "
+                  "dax=SIZE, ids=squash|identity, shown_uid=N and shown_gid=N"},
+        {"a:/b:r0", "\"r0\" is no option; there are ro, rw, cow, changes=DIR, cache=auto|none|always, "
+                    "writeback, xattr, "
+                    "dax=SIZE, ids=squash|identity, shown_uid=N and shown_gid=N"},
         {"a:/b:changes=c", "changes=DIR names where the difference of cow is kept"},
         {"a:/b:cow,changes=", "changes=DIR names where the difference of cow is kept"},
         {"a:/b:cache=never", "cache is auto, none or always, and not \"never\""},

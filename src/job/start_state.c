@@ -26,11 +26,11 @@ static json_t *shares_json(const struct start_state *state)
     for (size_t i = 0; list && i < state->share_count; i++) {
         const struct job_share *share = &state->shares[i];
         json_t *item =
-            json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I}", "path", share->path, "mode",
+            json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:I}", "path", share->path, "mode",
                       config_mode_words[share->mode], "cache", config_cache_words[share->cache], "ids",
-                      config_ids_words[share->ids], "writeback", share->writeback, "dax",
-                      (json_int_t)share->window_bytes, "shown_uid", (json_int_t)share->shown_uid,
-                      "shown_gid", (json_int_t)share->shown_gid);
+                      config_ids_words[share->ids], "writeback", share->writeback, "xattr",
+                      share->xattr, "dax", (json_int_t)share->window_bytes, "shown_uid",
+                      (json_int_t)share->shown_uid, "shown_gid", (json_int_t)share->shown_gid);
         if (json_array_append_new(list, item) < 0) {
             json_decref(list);
             list = NULL;
