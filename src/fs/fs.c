@@ -60,6 +60,7 @@ int fs_new(struct fs **out, const struct fs_options *options, struct dayfly_err 
     fs->no_locks = options->no_locks;
     fs->log = options->log;
     fs->fds_fd = -1;
+    foresight_init(&fs->foresight);
     rc = -pthread_rwlock_init(&fs->session, NULL);
     if (rc < 0) {
         free(fs);

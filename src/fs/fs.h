@@ -116,7 +116,7 @@ struct fs_thread {
     uint64_t effective;
     mode_t umask;
     bool privileged; /* may take other identities */
-    bool plain; /* acts without capabilities, as the owner of what it works on has no id */
+    bool plain;      /* acts without capabilities, as the owner of what it works on has no id */
 };
 
 int fs_thread_enter(struct fs *fs, struct fs_thread *thread, struct dayfly_err *err);
@@ -140,7 +140,8 @@ struct fs_request {
     struct iovec *out; /* what the device writes: fuse_out_header, reply */
     unsigned out_count;
     uint64_t out_bytes;
-    bool at_once; /* rather FS_WAITS than to wait for a disk, where that can be told beforehand */
+    bool at_once;   /* rather FS_WAITS than to wait for a disk, where that can be told beforehand */
+    bool unawaited; /* answered by fs_serve: nobody in the guest waits for its end */
 };
 
 /*

@@ -22,6 +22,7 @@
 struct open_dir {
     pthread_mutex_t lock; /* of all here, and of the descriptor's position */
     uint64_t next;        /* the offset of what comes next; where a request starts that goes on */
+    uint64_t place;       /* how many came before it, from the last seek on */
     uint32_t at, end;     /* of `entries` */
     uint8_t *entries; /* NULL until the first read */
 };

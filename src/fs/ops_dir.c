@@ -5,7 +5,8 @@
  * a reply wait in the handle for the next request, which goes on at the offset of the last one given.
  * Any other offset (rewinddir, seekdir) is sought on the host, whose offsets the guest's are.
  *
- * READDIRPLUS adds what a LOOKUP of each name would have said: one statx an entry, nothing is opened.
+ * READDIRPLUS adds what a LOOKUP of each name would have said, where somebody is likely to want it
+ * (foresight.h): one statx an entry, nothing is opened.
  *
  * The made-up root has offsets of its own: 1 behind ".", 2 behind "..", then one for each directory.
  */
@@ -103,15 +104,15 @@ static size_t dirent_bytes(const struct dir_entry *e, bool plus)
     return FUSE_DIRENT_ALIGN((plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET) + e->name_bytes);
 }
 
-int dir_put(struct request *r, const struct dir_entry *e, bool plus, uint64_t limit)
+int dir_put(struct request *r, const struct dir_entry *e, enum dir_form form, uint64_t limit)
 {
     struct fuse_entry_out out = {.attr = {.ino = e->ino, .mode = e->type << 12}};
     /* vfat and FUSE have names that are longer in bytes; no request could name such a file. */
     if (e->name_bytes > FS_NAME_MAX)
         return 0;
-    if (dirent_bytes(e, plus) > limit - MIN(limit, r->reply_bytes))
+    if (dirent_bytes(e, form != DIR_ENTRY) > limit - MIN(limit, r->reply_bytes))
         return 1;
-    if (plus && !is_dots(e->name)) {
+    if (form == DIR_ENTRY_PLUS && !is_dots(e->name)) {
         struct inode_ref ref = {.fd = -1};
         struct statx stx;
         int rc = inode_lookup(r->fs->inodes, &r->node, e->name, &ref, &stx);
@@ -123,7 +124,7 @@ int dir_put(struct request *r, const struct dir_entry *e, bool plus, uint64_t li
         }
         /* Else node id 0: the guest's kernel looks it up itself when it needs it. */
     }
-    return put_dirent(r, e, plus ? &out : NULL) ? 0 : 1;
+    return put_dirent(r, e, form == DIR_ENTRY ? NULL : &out) ? 0 : 1;
 }
 
 /* -- where entries come from --------------------------------------------------------------------- */
@@ -161,6 +162,7 @@ static void take(struct open_dir *dir, const struct dir_entry *e)
     const struct host_entry *host = (const struct host_entry *)(const void *)(dir->entries + dir->at);
     dir->at += host->reclen;
     dir->next = e->next;
+    dir->place++;
 }
 
 static int seek(struct open_file *file, uint64_t offset)
@@ -172,7 +174,18 @@ static int seek(struct open_file *file, uint64_t offset)
         return -errno;
     dir->at = dir->end = 0;
     dir->next = offset;
+    dir->place = 0;
     return 0;
+}
+
+static enum dir_form form_of(struct request *r, const struct open_file *file, const struct dir_entry *e,
+                             bool plus)
+{
+    if (!plus)
+        return DIR_ENTRY;
+    bool given =
+        foresight_gives(&r->fs->foresight, file->nodeid, file->dir->place, e->name, e->name_bytes);
+    return given ? DIR_ENTRY_PLUS : DIR_ENTRY_BARE;
 }
 
 static int list_host(struct request *r, struct open_file *file, const struct fuse_read_in *in,
@@ -184,7 +197,7 @@ static int list_host(struct request *r, struct open_file *file, const struct fus
     while (rc == 0) {
         rc = peek(file, &e);
         if (rc == 0)
-            rc = dir_put(r, &e, plus, limit);
+            rc = dir_put(r, &e, form_of(r, file, &e, plus), limit);
         if (rc == 0)
             take(file->dir, &e);
     }
@@ -206,7 +219,7 @@ static int list_made_up(struct request *r, const struct fuse_read_in *in, bool p
             .next = i + 1,
             .type = DT_DIR,
         };
-        if (dir_put(r, &e, plus, limit) != 0)
+        if (dir_put(r, &e, plus ? DIR_ENTRY_PLUS : DIR_ENTRY, limit) != 0)
             break;
     }
     return 0;

@@ -8,7 +8,8 @@
 #include "fs/testing_fs.h"
 #include "util/arith.h"
 
-#define FILES 300
+#define FILES  300
+#define PROBES 3 /* at 8, 32 and 128 */
 
 struct listing {
     unsigned count;
@@ -105,7 +106,8 @@ static void everything_is_listed_once(void **state)
             assert_int_equal(l.count, FILES + 2);
             for (unsigned j = 0; j < FILES; j++)
                 assert_int_equal(l.seen[j], 1);
-            assert_int_equal(l.node_count, plus ? FILES : 0);
+            /* All come with attributes but the probes (foresight.h), of which "." may be one. */
+            assert_in_range(l.node_count, plus ? FILES - PROBES : 0, plus ? FILES - PROBES + 2 : 0);
             fs_get_stats(s.fs, &after);
             assert_int_equal(after.inodes, before.inodes + l.node_count);
             assert_int_equal(after.inode_fds, before.inode_fds); /* nothing was opened */
@@ -266,18 +268,18 @@ static void too_long_names_are_left_out(void **state)
     memset(name, 'n', sizeof(name));
     name[sizeof(name) - 1] = '\0';
     share_begin(&s);
-    for (int plus = 0; plus < 2; plus++) {
+    for (enum dir_form form = DIR_ENTRY; form <= DIR_ENTRY_PLUS; form++) {
         struct iovec out = {reply, sizeof(reply)};
         struct fs_request raw = {.out = &out, .out_count = 1, .out_bytes = sizeof(reply)};
         struct request r = {.fs = s.fs, .raw = &raw, .node.fd = -1};
         assert_int_equal(inode_get(s.fs->inodes, ROOT, &r.node), 0);
         struct dir_entry e = {
             .name = name, .name_bytes = strlen(name), .ino = 5, .next = 1, .type = DT_REG};
-        assert_int_equal(dir_put(&r, &e, plus, sizeof(reply)), 0);
+        assert_int_equal(dir_put(&r, &e, form, sizeof(reply)), 0);
         assert_int_equal(r.reply_bytes, 0);
         e.name = ".";
         e.name_bytes = 1;
-        assert_int_equal(dir_put(&r, &e, plus, sizeof(reply)), 0);
+        assert_int_equal(dir_put(&r, &e, form, sizeof(reply)), 0);
         assert_true(r.reply_bytes > 0);
         inode_put(s.fs->inodes, &r.node);
     }

@@ -58,11 +58,29 @@ int host_open_flags(const struct request *r, uint32_t guest)
     return (int)flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 }
 
-static uint32_t reply_flags(const struct request *r, bool keep_cache)
+static bool wants_write(uint32_t flags)
 {
-    uint32_t flags = 0;
-    if (r->fs->no_locks && !(r->fs->flags & FUSE_WRITEBACK_CACHE))
-        flags |= FOPEN_NOFLUSH;
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+/*
+ * Whether a close of this file must be told (FLUSH): it ends the process's record locks. Before the
+ * first such lock of a session that is left out for files opened as nobody opens what he locks: only
+ * to read, or made or emptied. Should the first lock come by one of those, it lives until RELEASE.
+ */
+static bool wants_flush(const struct request *r, uint32_t guest_flags)
+{
+    if (r->fs->flags & FUSE_WRITEBACK_CACHE)
+        return true;
+    if (r->fs->no_locks)
+        return false;
+    return atomic_load(&r->fs->record_locks) ||
+           (wants_write(guest_flags) && !(guest_flags & (O_EXCL | O_TRUNC)));
+}
+
+static uint32_t reply_flags(const struct request *r, uint32_t guest_flags, bool keep_cache)
+{
+    uint32_t flags = wants_flush(r, guest_flags) ? 0 : FOPEN_NOFLUSH;
     if (r->fs->cache == FS_CACHE_NONE)
         return flags | FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
     return flags | (keep_cache ? FOPEN_KEEP_CACHE : 0);
@@ -77,14 +95,10 @@ int open_reply_fill(struct request *r, struct inode_ref *ref, int fd, uint32_t g
         return rc;
     file->writable = (guest_flags & O_ACCMODE) != O_RDONLY;
     inode_opened(r->fs->inodes, ref);
-    *out = (struct fuse_open_out){.fh = file->fh, .open_flags = reply_flags(r, keep_cache)};
+    *out =
+        (struct fuse_open_out){.fh = file->fh, .open_flags = reply_flags(r, guest_flags, keep_cache)};
     open_put(file);
     return 0;
-}
-
-static bool wants_write(uint32_t flags)
-{
-    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
 }
 
 static int open_node(struct request *r, int flags)

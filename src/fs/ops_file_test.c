@@ -155,25 +155,37 @@ static void a_writeback_cache_reads_by_any_handle_and_says_where(void **state)
     share_end(&s);
 }
 
-static uint32_t open_flags_with(struct fs_options options)
+static uint32_t open_flags_with(struct fs_options options, uint32_t flags)
 {
     struct share s;
     struct fuse_open_out open;
     share_begin_with(&s, "/dev/shm", &options, own_idmap(), false);
     host_write(&s, "file", "");
-    assert_int_equal(client_open(s.c, node_of(&s, ROOT, "file"), O_RDONLY, &open), 0);
+    assert_int_equal(client_open(s.c, node_of(&s, ROOT, "file"), flags, &open), 0);
     share_end(&s);
     return open.open_flags;
 }
 
 static void caches_keep_what_the_policy_says(void **state)
 {
-    assert_int_equal(open_flags_with((struct fs_options){.cache = FS_CACHE_NONE}),
+    assert_int_equal(open_flags_with((struct fs_options){.cache = FS_CACHE_NONE}, O_RDWR),
                      FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES);
-    assert_int_equal(open_flags_with((struct fs_options){.cache = FS_CACHE_ALWAYS}), FOPEN_KEEP_CACHE);
-    assert_int_equal(open_flags_with((struct fs_options){.cache = FS_CACHE_AUTO}), 0);
-    assert_int_equal(open_flags_with((struct fs_options){.no_locks = true}), FOPEN_NOFLUSH);
-    assert_int_equal(open_flags_with((struct fs_options){.no_locks = true, .writeback = true}), 0);
+    assert_int_equal(open_flags_with((struct fs_options){.cache = FS_CACHE_ALWAYS}, O_RDWR),
+                     FOPEN_KEEP_CACHE);
+    assert_int_equal(open_flags_with((struct fs_options){.cache = FS_CACHE_AUTO}, O_RDWR), 0);
+}
+
+/* A close is told where it may end a lock, or write back what the guest has gathered. */
+static void closes_are_told_where_they_matter(void **state)
+{
+    assert_int_equal(open_flags_with((struct fs_options){0}, O_RDONLY), FOPEN_NOFLUSH);
+    assert_int_equal(open_flags_with((struct fs_options){0}, O_WRONLY | O_TRUNC), FOPEN_NOFLUSH);
+    assert_int_equal(open_flags_with((struct fs_options){0}, O_WRONLY), 0);
+    assert_int_equal(open_flags_with((struct fs_options){0}, O_RDWR | O_APPEND), 0);
+    assert_int_equal(open_flags_with((struct fs_options){.no_locks = true}, O_RDWR), FOPEN_NOFLUSH);
+    assert_int_equal(open_flags_with((struct fs_options){.writeback = true}, O_RDONLY), 0);
+    assert_int_equal(open_flags_with((struct fs_options){.no_locks = true, .writeback = true}, O_RDWR),
+                     0);
 }
 
 static uint32_t open_and_close(struct share *s, uint64_t node)
@@ -181,7 +193,7 @@ static uint32_t open_and_close(struct share *s, uint64_t node)
     struct fuse_open_out open;
     assert_int_equal(client_open(s->c, node, O_RDONLY, &open), 0);
     assert_int_equal(client_release(s->c, node, open.fh), 0);
-    return open.open_flags;
+    return open.open_flags & ~(uint32_t)FOPEN_NOFLUSH;
 }
 
 /* With cache=auto a file's pages stay from one open to the next while the file is the same. */
@@ -367,6 +379,7 @@ int main(void)
         cmocka_unit_test(open_flags_are_kept),
         cmocka_unit_test(a_writeback_cache_reads_by_any_handle_and_says_where),
         cmocka_unit_test(caches_keep_what_the_policy_says),
+        cmocka_unit_test(closes_are_told_where_they_matter),
         cmocka_unit_test(pages_stay_while_a_file_is_the_same),
         cmocka_unit_test(space_is_allocated_and_holes_are_found),
         cmocka_unit_test(ranges_are_copied),

@@ -60,6 +60,13 @@ static int set_flock(struct open_file *file, short type)
     return 0;
 }
 
+static int set_record_lock(struct request *r, struct open_file *file, uint64_t owner,
+                           const struct lock_range *range)
+{
+    atomic_store(&r->fs->record_locks, true);
+    return lock_set(&r->fs->locks, file, r->node.export->read_only, owner, range);
+}
+
 static int set(struct request *r, bool wait)
 {
     struct fuse_lk_in in;
@@ -70,9 +77,10 @@ static int set(struct request *r, bool wait)
         return rc;
     if (in.lk_flags & FUSE_LK_FLOCK)
         rc = set_flock(file, range.type);
+    else if (file->dir)
+        rc = -EBADF;
     else
-        rc = file->dir ? -EBADF
-                       : lock_set(&r->fs->locks, file, r->node.export->read_only, in.owner, &range);
+        rc = set_record_lock(r, file, in.owner, &range);
     open_put(file);
     /* A lock for writing that became one for reading lets others in too. */
     if (rc == 0 && range.type != F_WRLCK)

@@ -68,6 +68,25 @@ static void owners_are_apart(void **state)
     share_end(&l.s);
 }
 
+/* Until a session's first record lock, closes of what is only read are not told. */
+static void with_locks_every_close_is_told(void **state)
+{
+    struct locks l;
+    struct fuse_open_out open;
+    begin(&l);
+    assert_int_equal(client_open(l.s.c, l.node, O_RDONLY, &open), 0);
+    assert_true(open.open_flags & FOPEN_NOFLUSH);
+    assert_int_equal(set(&l, open.fh, 1, F_RDLCK, 0, 9, FUSE_SETLK), 0);
+    struct fuse_open_out next;
+    assert_int_equal(client_open(l.s.c, l.node, O_RDONLY, &next), 0);
+    assert_false(next.open_flags & FOPEN_NOFLUSH);
+    /* The one that came before lets its lock go at its end. */
+    assert_int_equal(set(&l, l.fh, 2, F_WRLCK, 0, 9, FUSE_SETLK), -EAGAIN);
+    assert_int_equal(client_release(l.s.c, l.node, open.fh), 0);
+    assert_int_equal(set(&l, l.fh, 2, F_WRLCK, 0, 9, FUSE_SETLK), 0);
+    share_end(&l.s);
+}
+
 /* The same process, by two descriptors: its locks are one set, and closing either drops them. */
 static void an_owners_locks_are_of_the_file(void **state)
 {
@@ -293,6 +312,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(owners_are_apart),
+        cmocka_unit_test(with_locks_every_close_is_told),
         cmocka_unit_test(an_owners_locks_are_of_the_file),
         cmocka_unit_test(release_drops_what_its_handle_made),
         cmocka_unit_test(who_has_to_wait_asks_again),

@@ -53,6 +53,7 @@ int op_lookup(struct request *r)
         return lookup_dots(r, name[1] == '.');
     if (strchr(name, '/'))
         return -EINVAL;
+    foresight_looked_up(&r->fs->foresight, r->in.nodeid, name, strlen(name));
     rc = entry_reply(r, name);
     if (rc == -ENOENT && r->fs->cache != FS_CACHE_NONE) {
         /* Node id 0: there is none, and that may be believed for a while as well. */

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fs/foresight.h"
 #include "fs/fresh.h"
 #include "fs/fs.h"
 #include "fs/inode.h"
@@ -34,6 +35,7 @@ struct fs {
     struct open_table files;
     struct lock_table locks;
     struct fresh fresh;
+    struct foresight foresight;
     struct window window;
     bool window_shown; /* to the guest; set while nobody serves */
     atomic_uint_least64_t requests;
@@ -41,8 +43,9 @@ struct fs {
 
     pthread_rwlock_t session;
     struct log_limit refused;
-    bool started;   /* by INIT; what follows is agreed there */
-    uint64_t flags; /* FUSE_INIT's, as answered */
+    atomic_bool record_locks; /* the guest has used some in this session */
+    bool started;             /* by INIT; what follows is agreed there */
+    uint64_t flags;           /* FUSE_INIT's, as answered */
 };
 
 /* What a row of the table says. */
@@ -53,7 +56,8 @@ enum row_flags {
     ROW_BY_HANDLE = 8, /* works on an open file alone: whoever the thread is will do */
     ROW_MAY_BLOCK = 16, /* waits by its nature: for a worker */
     ROW_NO_REPLY = 32,
-    ROW_SESSION = 64, /* ends a session: alone, with the session lock held for writing */
+    ROW_SESSION = 64,    /* ends a session: alone, with the session lock held for writing */
+    ROW_UNAWAITED = 128, /* nobody in the guest waits for its end */
 };
 
 struct row {
@@ -120,10 +124,15 @@ struct dir_entry {
     uint32_t type; /* DT_* */
 };
 
-/* Append it to the reply, which may grow to `limit` bytes; `plus`: with what a look-up says. 0: done,
- * or left out, since it is gone or its name is too long for the protocol's guests. 1: it does not fit.
- */
-int dir_put(struct request *r, const struct dir_entry *e, bool plus, uint64_t limit);
+enum dir_form {
+    DIR_ENTRY,      /* READDIR's */
+    DIR_ENTRY_BARE, /* READDIRPLUS's, without what a look-up says */
+    DIR_ENTRY_PLUS,
+};
+
+/* Append it to the reply, which may grow to `limit` bytes. 0: done, or left out, since it is gone or
+ * its name is too long for the protocol's guests. 1: it does not fit. */
+int dir_put(struct request *r, const struct dir_entry *e, enum dir_form form, uint64_t limit);
 
 /* Store a new file's security label; `fd` is O_PATH or open. */
 int xattr_set_label(struct request *r, int fd, const struct request_extensions *ext);

@@ -28,7 +28,7 @@ static int op_destroy(struct request *r);
 
 static const struct row TABLE[] = {
     [FUSE_LOOKUP] = {"LOOKUP", op_lookup, 0, OUT(entry), ROW_NODE},
-    [FUSE_FORGET] = {"FORGET", op_forget, IN(forget), 0, ROW_NO_REPLY},
+    [FUSE_FORGET] = {"FORGET", op_forget, IN(forget), 0, ROW_NO_REPLY | ROW_UNAWAITED},
     [FUSE_GETATTR] = {"GETATTR", op_getattr, IN(getattr), OUT(attr), ROW_NODE},
     [FUSE_SETATTR] = {"SETATTR", op_setattr, IN(setattr), OUT(attr), ROW_NODE | ROW_CHANGES},
     [FUSE_READLINK] = {"READLINK", op_readlink, 0, 0, ROW_NODE},
@@ -63,7 +63,8 @@ static const struct row TABLE[] = {
     [FUSE_CREATE] = {"CREATE", op_create, IN(create), OUT(entry) + OUT(open),
                      ROW_NODE | ROW_CHANGES | ROW_CREATES},
     [FUSE_DESTROY] = {"DESTROY", op_destroy, 0, 0, ROW_SESSION},
-    [FUSE_BATCH_FORGET] = {"BATCH_FORGET", op_batch_forget, IN(batch_forget), 0, ROW_NO_REPLY},
+    [FUSE_BATCH_FORGET] = {"BATCH_FORGET", op_batch_forget, IN(batch_forget), 0,
+                           ROW_NO_REPLY | ROW_UNAWAITED},
     [FUSE_FALLOCATE] = {"FALLOCATE", op_fallocate, IN(fallocate), 0,
                         ROW_NODE | ROW_CHANGES | ROW_MAY_BLOCK},
     [FUSE_READDIRPLUS] = {"READDIRPLUS", op_readdirplus, IN(read), 0, ROW_NODE},
@@ -102,6 +103,8 @@ void session_end(struct fs *fs)
     open_table_clear(&fs->files, file_closed, fs);
     inode_table_reset(fs->inodes);
     atomic_fetch_add(&fs->unlocked, 1);
+    atomic_store(&fs->record_locks, false);
+    foresight_init(&fs->foresight);
     fs->started = false;
     fs->flags = 0;
 }
@@ -130,7 +133,7 @@ static uint64_t wanted_flags(const struct fs *fs)
         return flags | FUSE_DIRECT_IO_ALLOW_MMAP;
     if (fs->cache == FS_CACHE_AUTO)
         flags |= FUSE_AUTO_INVAL_DATA;
-    return flags | FUSE_CACHE_SYMLINKS | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
+    return flags | FUSE_CACHE_SYMLINKS | FUSE_DO_READDIRPLUS;
 }
 
 static int op_init(struct request *r)
@@ -244,6 +247,7 @@ ssize_t fs_serve(struct fs *fs, struct fs_thread *thread, struct fs_request *raw
         return FS_BROKEN;
     atomic_fetch_add_explicit(&fs->requests, 1, memory_order_relaxed);
 
+    raw->unawaited = row && (row->flags & ROW_UNAWAITED);
     int rc = -ENOSYS;
     if (row) {
         if (row->flags & ROW_SESSION)

@@ -95,7 +95,8 @@ static void init_agrees_on_what_the_options_say(void **state)
     uint64_t flags = flags_with((struct fs_options){0});
     assert_int_equal(flags & locks, locks);
     assert_true(flags & FUSE_AUTO_INVAL_DATA);
-    assert_true(flags & FUSE_READDIRPLUS_AUTO);
+    assert_true(flags & FUSE_DO_READDIRPLUS);
+    assert_false(flags & FUSE_READDIRPLUS_AUTO); /* the server says which entries carry more */
     assert_true(flags & FUSE_HANDLE_KILLPRIV_V2);
     assert_true(flags & FUSE_SETXATTR_EXT);
     assert_false(flags & FUSE_WRITEBACK_CACHE);

@@ -11,7 +11,7 @@
  * more than most of them. A few workers get those that wait by their nature (fs_may_block), those that
  * turn out to need a disk (FS_WAITS), all of them for a while after one was slow, and, on hosts with
  * processors to spare, those with much more behind them. Whoever served a request pushes it; a turn
- * ends with one interrupt.
+ * ends with one interrupt, or none for now where nobody waits for what was done.
  *
  * Invariants
  *   - dev.lock guards everything here but what the server is given. It is never held in fs_serve.
@@ -60,6 +60,11 @@ static void retry_due(struct loop_timer *timer)
     virtio_fs_try_parked(container_of(timer, struct virtio_fs, retry));
 }
 
+static void say_due(struct loop_timer *timer)
+{
+    virtio_fs_say(container_of(timer, struct virtio_fs, say));
+}
+
 static void woken(struct loop_source *source, uint32_t events)
 {
     eventfd_t count;
@@ -102,6 +107,7 @@ static void drain(struct virtio_device *dev, unsigned queue)
     virtio_fs_give_up_parked(f, q);
     while (q->busy > 0)
         pthread_cond_wait(&f->quiet, &dev->lock);
+    virtio_fs_interrupt(f, q);
     q->draining--;
 }
 
@@ -124,8 +130,10 @@ static void reset(struct virtio_device *dev)
     virtio_fs_drop_waiting(f);
     while (is_busy(f))
         pthread_cond_wait(&f->quiet, &dev->lock);
-    for (unsigned i = 0; i < dev->queue_count; i++)
+    for (unsigned i = 0; i < dev->queue_count; i++) {
         f->queues[i].pushed = false;
+        f->queues[i].unsaid = 0;
+    }
     fs_reset(f->fs);
 }
 
@@ -189,6 +197,7 @@ static void leave(void *arg)
     loop_remove(&f->window);
     loop_timer_cancel(&f->turn);
     loop_timer_cancel(&f->retry);
+    loop_timer_cancel(&f->say);
     if (f->entered)
         fs_thread_leave(&f->hand.thread);
 }
@@ -238,6 +247,7 @@ static void prepare(struct virtio_fs *f, struct fs *fs, const struct virtio_fs_o
     pthread_cond_init(&f->quiet, NULL);
     f->turn.fired = turn_due;
     f->retry.fired = retry_due;
+    f->say.fired = say_due;
     f->wake = (struct loop_source){.fd = -1, .events = EPOLLIN, .ready = woken};
     f->window =
         (struct loop_source){.fd = fs_window_events(fs), .events = EPOLLIN, .ready = window_changed};

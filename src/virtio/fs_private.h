@@ -23,7 +23,8 @@ struct virtio_fs_queue {
     unsigned busy;     /* popped, and neither pushed nor parked */
     unsigned parked;   /* of virtio_fs.parked */
     unsigned draining; /* who waits for busy to become 0 */
-    bool pushed;       /* since the last interrupt */
+    bool pushed;       /* since the last interrupt, and somebody waits for it */
+    unsigned unsaid;   /* pushed since then, and nobody does */
 };
 
 struct virtio_fs {
@@ -37,6 +38,7 @@ struct virtio_fs {
     struct loop_source window; /* files in the DAX window have changed their sizes */
     struct loop_timer turn;    /* due: some queue is noted */
     struct loop_timer retry;   /* due: try what is parked */
+    struct loop_timer say;     /* due: interrupt for what is unsaid */
     pthread_t thread;          /* the loop's */
     struct fs_hand hand;       /* and its means to serve */
     struct fs_workers workers;
@@ -64,12 +66,17 @@ static inline struct virtio_fs *virtio_fs_of(struct virtio_device *dev)
 /* A queue has something: the next turn serves it. */
 void virtio_fs_note(struct virtio_fs *f, unsigned queue);
 
-/* In the loop's thread, without the lock: serve what is noted; try what is parked. */
+/* In the loop's thread, without the lock: serve what is noted; try what is parked; interrupt for what
+ * is unsaid. */
 void virtio_fs_take_turn(struct virtio_fs *f);
 void virtio_fs_try_parked(struct virtio_fs *f);
+void virtio_fs_say(struct virtio_fs *f);
 
 /* fs_workers' `run`. */
 void virtio_fs_run_job(struct fs_workers *workers, struct fs_hand *hand, struct list *job);
+
+/* Interrupt now, if anything was pushed since the last time. */
+void virtio_fs_interrupt(struct virtio_fs *f, struct virtio_fs_queue *q);
 
 /* Answer the parked requests of a queue with EINTR. */
 void virtio_fs_give_up_parked(struct virtio_fs *f, const struct virtio_fs_queue *q);

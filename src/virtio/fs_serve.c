@@ -26,6 +26,10 @@
 #define CAREFUL_NS (20 * NS_PER_MS)
 /* A lock on the host may be let go of by anybody: asked again this often. */
 #define RETRY_NS (10 * NS_PER_MS)
+/* An interrupt for what nobody waits for (FORGET) is put off for so long, or until so many are
+ * done: mostly another request's comes before. */
+#define SAY_NS     (2 * NS_PER_MS)
+#define UNSAID_MAX 16
 /* 1 MiB in pages and the headers. Kept for the next; longer ones are freed. */
 #define KEPT_SEGMENTS 288
 #define KEPT_MAX      32
@@ -111,17 +115,38 @@ static ssize_t refuse(const struct ring_chain *chain, int code)
 }
 
 static void push(struct virtio_fs *f, struct virtio_fs_queue *q, const struct ring_chain *chain,
-                 ssize_t written)
+                 ssize_t written, bool awaited)
 {
     ring_push(ring_of(f, q), chain->head, (uint32_t)MIN((uint64_t)written, chain->writable_bytes));
-    q->pushed = true;
+    if (awaited)
+        q->pushed = true;
+    else
+        q->unsaid++;
 }
 
-static void interrupt(struct virtio_fs *f, struct virtio_fs_queue *q)
+void virtio_fs_interrupt(struct virtio_fs *f, struct virtio_fs_queue *q)
 {
-    if (q->pushed)
+    if (q->pushed || q->unsaid > 0)
         virtio_interrupt(&f->dev, q->index);
     q->pushed = false;
+    q->unsaid = 0;
+}
+
+/* At the end of a turn, in the loop's thread. */
+static void interrupt_soon(struct virtio_fs *f, struct virtio_fs_queue *q)
+{
+    if (q->pushed || q->unsaid >= UNSAID_MAX)
+        virtio_fs_interrupt(f, q);
+    else if (q->unsaid > 0 && !f->say.loop)
+        loop_timer_set(f->dev.loop, &f->say, clock_ns() + SAY_NS);
+}
+
+void virtio_fs_say(struct virtio_fs *f)
+{
+    pthread_mutex_lock(&f->dev.lock);
+    for (unsigned i = 0; i < f->dev.queue_count; i++)
+        virtio_fs_interrupt(f, &f->queues[i]);
+    pthread_mutex_unlock(&f->dev.lock);
 }
 
 /* The server's view of a chain, whose segments are `iov`. */
@@ -147,6 +172,7 @@ static ssize_t serve(struct virtio_fs *f, struct fs_hand *hand, const struct rin
     pthread_mutex_unlock(&f->dev.lock);
     memcpy(hand->iov, chain->iov, segments * sizeof(hand->iov[0]));
     ssize_t n = fs_serve(f->fs, &hand->thread, &request);
+    hand->unawaited = request.unawaited;
     pthread_mutex_lock(&f->dev.lock);
     return n;
 }
@@ -169,14 +195,14 @@ static ssize_t park(struct virtio_fs *f, struct virtio_fs_queue *q, const struct
 /* What becomes of a request that was served. Takes r; NULL while the request stands in `popped` alone.
  */
 static void settle(struct virtio_fs *f, struct virtio_fs_queue *q, const struct ring_chain *chain,
-                   struct request *r, ssize_t result)
+                   struct request *r, ssize_t result, bool awaited)
 {
     if (result == FS_LATER)
         result = park(f, q, chain, r);
     if (result == FS_BROKEN)
         virtio_violation(&f->dev, "queue %u: no FUSE request", q->index);
     else if (result != FS_LATER)
-        push(f, q, chain, result);
+        push(f, q, chain, result, awaited);
     if (result != FS_LATER)
         drop(f, r);
     no_longer_busy(f, q);
@@ -187,8 +213,8 @@ void virtio_fs_run_job(struct fs_workers *workers, struct fs_hand *hand, struct 
     struct virtio_fs *f = container_of(workers, struct virtio_fs, workers);
     struct request *r = list_entry(job, struct request, node);
     struct virtio_fs_queue *q = r->queue;
-    settle(f, q, &r->chain, r, serve(f, hand, &r->chain, false));
-    interrupt(f, q);
+    settle(f, q, &r->chain, r, serve(f, hand, &r->chain, false), true);
+    virtio_fs_interrupt(f, q);
     if (!list_empty(&f->parked)) /* this one, or one that waited for it */
         eventfd_write(f->wake.fd, 1);
 }
@@ -215,8 +241,8 @@ static void try_parked(struct virtio_fs *f)
         struct virtio_fs_queue *q = r->queue;
         unpark(r);
         q->busy++;
-        settle(f, q, &r->chain, r, serve(f, &f->hand, &r->chain, false));
-        interrupt(f, q);
+        settle(f, q, &r->chain, r, serve(f, &f->hand, &r->chain, false), true);
+        virtio_fs_interrupt(f, q);
     }
 }
 
@@ -239,9 +265,9 @@ static void give_up(struct virtio_fs *f, const struct virtio_fs_queue *only, con
         if ((only && q != only) || (unique && r->unique != *unique))
             continue;
         unpark(r);
-        push(f, q, &r->chain, refuse(&r->chain, EINTR));
+        push(f, q, &r->chain, refuse(&r->chain, EINTR), true);
         drop(f, r);
-        interrupt(f, q);
+        virtio_fs_interrupt(f, q);
     }
 }
 
@@ -330,7 +356,7 @@ static void begin(struct virtio_fs *f, struct virtio_fs_queue *q, const struct r
         drop(f, r);
         result = serve(f, &f->hand, chain, false);
     }
-    settle(f, q, chain, NULL, result);
+    settle(f, q, chain, NULL, result, !f->hand.unawaited);
 }
 
 void virtio_fs_note(struct virtio_fs *f, unsigned queue)
@@ -352,7 +378,7 @@ static void serve_queue(struct virtio_fs *f, struct virtio_fs_queue *q)
             begin(f, q, &chain);
             budget--;
         }
-        interrupt(f, q);
+        interrupt_soon(f, q);
     } while (budget > 0 && q->draining == 0 && virtio_kicks_on(&f->dev, q->index));
     if (budget == 0)
         virtio_fs_note(f, q->index);

@@ -27,6 +27,7 @@
 /* One who serves: the loop's thread, or a worker. */
 struct fs_hand {
     struct fs_thread thread;
+    bool unawaited;                    /* the last request was: fs_request.unawaited */
     struct iovec iov[FS_SEGMENTS_MAX]; /* a copy of the request's segments, which the server may cut */
 };
 
