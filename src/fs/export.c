@@ -36,20 +36,20 @@ static bool handles_work(int fd, int mount_fd)
 }
 
 /*
- * Local file systems with one page cache. On overlayfs a file that was mapped for reading stays that of
- * the lower layer when it is written to; over a network others change files behind the page cache.
+ * What the file system's kind says. Local ones have one page cache: over a network others change files
+ * behind it, and what was written may fail to arrive at the close. On overlayfs a file that was mapped
+ * for reading stays that of the lower layer when it is written to.
  */
-static bool maps_well(int fd)
+static void judge(struct export *export)
 {
-    static const uint64_t known[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,  BTRFS_SUPER_MAGIC,
+    static const uint64_t local[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,  BTRFS_SUPER_MAGIC,
                                      TMPFS_MAGIC,      F2FS_SUPER_MAGIC, EROFS_SUPER_MAGIC_V1};
     struct statfs st;
-    if (fstatfs(fd, &st) < 0)
-        return false;
-    for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
-        if ((uint64_t)st.f_type == known[i])
-            return true;
-    return false;
+    if (fstatfs(export->fd, &st) < 0)
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(local); i++)
+        export->mappable |= (uint64_t)st.f_type == local[i];
+    export->local = export->mappable || st.f_type == OVERLAYFS_SUPER_MAGIC;
 }
 
 int export_init(struct export *export, const struct fs_directory *directory, struct dayfly_err *err)
@@ -67,7 +67,7 @@ int export_init(struct export *export, const struct fs_directory *directory, str
     export->fd = openat(directory->fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (export->fd < 0 || statx(export->fd, "", AT_EMPTY_PATH, IDENTITY_MASK, &stx) < 0)
         return err_errno(err, errno, "%s", what);
-    export->mappable = maps_well(export->fd);
+    judge(export);
     export->dev_major = stx.stx_dev_major;
     export->dev_minor = stx.stx_dev_minor;
     bool births = births_reliable(export->fd);

@@ -57,7 +57,6 @@ int fs_new(struct fs **out, const struct fs_options *options, struct dayfly_err 
     fs->cache = options->cache;
     fs->writeback = options->writeback;
     fs->no_xattr = options->no_xattr;
-    fs->no_locks = options->no_locks;
     fs->log = options->log;
     fs->fds_fd = -1;
     foresight_init(&fs->foresight);

@@ -63,7 +63,6 @@ struct fs_options {
     enum fs_cache cache;
     bool writeback;   /* the guest's page cache gathers writes; not with FS_CACHE_NONE */
     bool no_xattr;    /* extended attributes and ACLs answer ENOSYS */
-    bool no_locks;    /* locks stay inside the guest; else they are OFD and flock locks on the host */
     unsigned fds_max; /* descriptors kept for inodes that are not open; 0: a quarter of RLIMIT_NOFILE */
     unsigned open_max;     /* files and directories open at once; 0: a half of RLIMIT_NOFILE */
     uint32_t inodes_max;   /* inodes known to the guest at once; 0: 4 million. Above it: ENOMEM */

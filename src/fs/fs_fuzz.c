@@ -376,7 +376,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .cache = how % 3,
         .writeback = how % 3 != FS_CACHE_NONE && (how & 4),
         .no_xattr = how & 8,
-        .no_locks = how & 16,
         .open_max = 24,
         .inodes_max = 64,
         .fds_max = 8,

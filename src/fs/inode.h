@@ -44,6 +44,7 @@ struct export
     bool by_handle; /* open_by_handle_at works here */
     int mount_fd;   /* O_RDONLY, for open_by_handle_at; -1 */
     bool mappable;  /* shared mappings of files of its device are the files */
+    bool local;     /* a close of a file that was written cannot fail, as it may over a network */
     uint32_t dev_major, dev_minor;
     struct fs_idmap idmap;
     struct inode *root;

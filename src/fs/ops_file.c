@@ -64,23 +64,23 @@ static bool wants_write(uint32_t flags)
 }
 
 /*
- * Whether a close of this file must be told (FLUSH): it ends the process's record locks. Before the
+ * Whether a close of this file must be told (FLUSH): it ends the process's record locks, and may fail
+ * on what the host has over a network. Before the
  * first such lock of a session that is left out for files opened as nobody opens what he locks: only
  * to read, or made or emptied. Should the first lock come by one of those, it lives until RELEASE.
  */
-static bool wants_flush(const struct request *r, uint32_t guest_flags)
+static bool wants_flush(const struct request *r, const struct export *export, uint32_t guest_flags)
 {
-    if (r->fs->flags & FUSE_WRITEBACK_CACHE)
+    if ((r->fs->flags & FUSE_WRITEBACK_CACHE) || (!export->local && wants_write(guest_flags)))
         return true;
-    if (r->fs->no_locks)
-        return false;
     return atomic_load(&r->fs->record_locks) ||
            (wants_write(guest_flags) && !(guest_flags & (O_EXCL | O_TRUNC)));
 }
 
-static uint32_t reply_flags(const struct request *r, uint32_t guest_flags, bool keep_cache)
+static uint32_t reply_flags(const struct request *r, const struct export *export, uint32_t guest_flags,
+                            bool keep_cache)
 {
-    uint32_t flags = wants_flush(r, guest_flags) ? 0 : FOPEN_NOFLUSH;
+    uint32_t flags = wants_flush(r, export, guest_flags) ? 0 : FOPEN_NOFLUSH;
     if (r->fs->cache == FS_CACHE_NONE)
         return flags | FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
     return flags | (keep_cache ? FOPEN_KEEP_CACHE : 0);
@@ -95,8 +95,8 @@ int open_reply_fill(struct request *r, struct inode_ref *ref, int fd, uint32_t g
         return rc;
     file->writable = (guest_flags & O_ACCMODE) != O_RDONLY;
     inode_opened(r->fs->inodes, ref);
-    *out =
-        (struct fuse_open_out){.fh = file->fh, .open_flags = reply_flags(r, guest_flags, keep_cache)};
+    *out = (struct fuse_open_out){.fh = file->fh,
+                                  .open_flags = reply_flags(r, ref->export, guest_flags, keep_cache)};
     open_put(file);
     return 0;
 }
@@ -179,22 +179,28 @@ int op_release(struct request *r)
     return mine ? 0 : -EBADF;
 }
 
+/* What a close says of what was written. */
+static int close_another(const struct open_file *file)
+{
+    int fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
+    return fd < 0 || close(fd) < 0 ? -errno : 0;
+}
+
 /* Some process closed a descriptor of the file: its POSIX locks go, whichever it had set them by. */
 int op_flush(struct request *r)
 {
     struct fuse_flush_in in;
     struct open_file *file = NULL;
     int rc = request_args(r, &in);
-    if (r->fs->no_locks) /* the guest's kernel then asks no more */
-        return -ENOSYS;
     if (rc == 0)
         rc = request_file(r, in.fh, &file);
     if (rc < 0)
         return rc;
     if (lock_drop_owner(&r->fs->locks, file->nodeid, in.lock_owner))
         unlocked(r->fs);
+    rc = file->writable && file->fd >= 0 ? close_another(file) : 0;
     open_put(file);
-    return 0;
+    return rc;
 }
 
 /* Also FSYNCDIR. */

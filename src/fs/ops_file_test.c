@@ -3,6 +3,8 @@
 /* Open files: flags, data in and out, and what caches may keep. */
 
 #include <linux/falloc.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -182,10 +184,31 @@ static void closes_are_told_where_they_matter(void **state)
     assert_int_equal(open_flags_with((struct fs_options){0}, O_WRONLY | O_TRUNC), FOPEN_NOFLUSH);
     assert_int_equal(open_flags_with((struct fs_options){0}, O_WRONLY), 0);
     assert_int_equal(open_flags_with((struct fs_options){0}, O_RDWR | O_APPEND), 0);
-    assert_int_equal(open_flags_with((struct fs_options){.no_locks = true}, O_RDWR), FOPEN_NOFLUSH);
     assert_int_equal(open_flags_with((struct fs_options){.writeback = true}, O_RDONLY), 0);
-    assert_int_equal(open_flags_with((struct fs_options){.no_locks = true, .writeback = true}, O_RDWR),
-                     0);
+}
+
+/* ramfs stands for all file systems that are not known to be local. */
+static void closes_are_told_where_they_may_fail(void **state)
+{
+    char path[] = "/tmp/dayfly-ramfs-XXXXXX";
+    struct share s;
+    struct fuse_open_out open;
+    skip_unless_root();
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        skip();
+    assert_non_null(mkdtemp(path));
+    assert_int_equal(mount("ramfs", path, "ramfs", 0, NULL), 0);
+    share_begin_with(&s, path, NULL, own_idmap(), false);
+    host_write(&s, "file", "");
+    uint64_t node = node_of(&s, ROOT, "file");
+    assert_int_equal(client_open(s.c, node, O_RDONLY, &open), 0);
+    assert_true(open.open_flags & FOPEN_NOFLUSH);
+    assert_int_equal(client_open(s.c, node, O_WRONLY | O_TRUNC, &open), 0);
+    assert_false(open.open_flags & FOPEN_NOFLUSH);
+    assert_int_equal(client_flush(s.c, node, open.fh, 1), 0);
+    share_end(&s);
+    assert_int_equal(umount2(path, MNT_DETACH), 0);
+    assert_int_equal(rmdir(path), 0);
 }
 
 static uint32_t open_and_close(struct share *s, uint64_t node)
@@ -380,6 +403,7 @@ int main(void)
         cmocka_unit_test(a_writeback_cache_reads_by_any_handle_and_says_where),
         cmocka_unit_test(caches_keep_what_the_policy_says),
         cmocka_unit_test(closes_are_told_where_they_matter),
+        cmocka_unit_test(closes_are_told_where_they_may_fail),
         cmocka_unit_test(pages_stay_while_a_file_is_the_same),
         cmocka_unit_test(space_is_allocated_and_holes_are_found),
         cmocka_unit_test(ranges_are_copied),

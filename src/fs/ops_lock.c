@@ -16,8 +16,6 @@ static int begin(struct request *r, struct fuse_lk_in *in, struct lock_range *ra
     int rc = request_args(r, in);
     if (rc < 0)
         return rc;
-    if (r->fs->no_locks)
-        return -ENOSYS;
     if (in->lk.type != F_RDLCK && in->lk.type != F_WRLCK && in->lk.type != F_UNLCK)
         return -EINVAL;
     if (in->lk.start > INT64_MAX || in->lk.end < in->lk.start)

@@ -296,18 +296,6 @@ static void ranges_are_what_they_were_set_to(void **state)
     lock_ranges_free(&r);
 }
 
-static void without_locks_there_are_none(void **state)
-{
-    struct locks l;
-    struct fs_options options = {.no_locks = true};
-    share_begin_with(&l.s, "/dev/shm", &options, own_idmap(), false);
-    l.fh = new_file(&l.s, "file", &l.node);
-    assert_int_equal(set(&l, l.fh, 1, F_RDLCK, 0, 9, FUSE_SETLK), -ENOSYS);
-    assert_int_equal(flock_by(&l, l.fh, F_RDLCK, FUSE_SETLK), -ENOSYS);
-    assert_int_equal(client_flush(l.s.c, l.node, l.fh, 3), -ENOSYS);
-    share_end(&l.s);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,7 +311,6 @@ int main(void)
         cmocka_unit_test(what_may_not_change_is_not_opened_for_it),
         cmocka_unit_test(ranges_are_bounded),
         cmocka_unit_test(ranges_are_what_they_were_set_to),
-        cmocka_unit_test(without_locks_there_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@
 
 struct fs {
     enum fs_cache cache;
-    bool writeback, no_xattr, no_locks;
+    bool writeback, no_xattr;
     const struct log *log;
     int fds_fd; /* /proc/thread-self/fd of the thread that was locked up; -1: none was */
     struct inode_table *inodes;

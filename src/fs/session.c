@@ -120,9 +120,8 @@ static uint64_t wanted_flags(const struct fs *fs)
     }
     uint64_t flags = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES |
                      FUSE_DONT_MASK | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 |
-                     FUSE_MAX_PAGES | FUSE_SUBMOUNTS | FUSE_INIT_EXT | FUSE_CREATE_SUPP_GROUP;
-    if (!fs->no_locks)
-        flags |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
+                     FUSE_MAX_PAGES | FUSE_SUBMOUNTS | FUSE_INIT_EXT | FUSE_CREATE_SUPP_GROUP |
+                     FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
     if (!fs->no_xattr)
         flags |= FUSE_SETXATTR_EXT | (acls ? FUSE_POSIX_ACL : 0) | (labels ? FUSE_SECURITY_CTX : 0);
     if (fs->writeback)

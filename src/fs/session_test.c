@@ -102,8 +102,7 @@ static void init_agrees_on_what_the_options_say(void **state)
     assert_false(flags & FUSE_WRITEBACK_CACHE);
     assert_false(flags & FUSE_DIRECT_IO_ALLOW_MMAP);
 
-    flags = flags_with((struct fs_options){.cache = FS_CACHE_NONE, .no_locks = true, .no_xattr = true});
-    assert_false(flags & locks);
+    flags = flags_with((struct fs_options){.cache = FS_CACHE_NONE, .no_xattr = true});
     assert_false(flags & (FUSE_POSIX_ACL | FUSE_SETXATTR_EXT | FUSE_SECURITY_CTX));
     assert_false(flags & (FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS));
     assert_true(flags & FUSE_DIRECT_IO_ALLOW_MMAP);
