@@ -43,7 +43,7 @@ int node_stat(struct request *r, struct inode_ref *ref, struct statx *stx)
 static int stat_open(struct request *r, bool by_handle, uint64_t fh, struct statx *stx)
 {
     struct open_file *file = NULL;
-    if (!by_handle || request_file(r, fh, &file) < 0 || file->fd < 0) {
+    if (!by_handle || fh == 0 || request_file(r, fh, &file) < 0 || file->fd < 0) {
         open_put(file);
         return node_stat(r, &r->node, stx);
     }

@@ -51,20 +51,30 @@ static int open_directory(struct request *r)
     return fd < 0 ? -errno : fd;
 }
 
-int op_opendir(struct request *r)
+int dir_open(struct request *r, struct open_file **file)
 {
-    struct open_file *file = NULL;
     int fd = -1;
-    if (!S_ISDIR(r->node.type))
-        return -ENOTDIR;
     int rc = open_table_check(&r->fs->files);
     if (rc == 0 && r->node.export)
         rc = fd = open_directory(r);
     if (rc >= 0)
-        rc = open_add(&r->fs->files, fd, r->node.nodeid, true, &file);
+        rc = open_add(&r->fs->files, fd, r->node.nodeid, true, file);
     if (rc < 0)
         return rc;
     inode_opened(r->fs->inodes, &r->node);
+    return 0;
+}
+
+int op_opendir(struct request *r)
+{
+    struct open_file *file = NULL;
+    if (r->fs->without_opens)
+        return -ENOSYS;
+    if (!S_ISDIR(r->node.type))
+        return -ENOTDIR;
+    int rc = dir_open(r, &file);
+    if (rc < 0)
+        return rc;
     struct fuse_open_out out = {.fh = file->fh};
     if (r->fs->cache == FS_CACHE_ALWAYS)
         out.open_flags = FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR;

@@ -19,6 +19,8 @@
 
 int request_file(struct request *r, uint64_t fh, struct open_file **file)
 {
+    if (r->fs->without_opens && fh == 0)
+        return implicit_get(r, file);
     *file = open_get(&r->fs->files, fh);
     if (*file && (*file)->nodeid == r->in.nodeid)
         return 0;
@@ -65,9 +67,9 @@ static bool wants_write(uint32_t flags)
 
 /*
  * Whether a close of this file must be told (FLUSH): it ends the process's record locks, and may fail
- * on what the host has over a network. Before the
- * first such lock of a session that is left out for files opened as nobody opens what he locks: only
- * to read, or made or emptied. Should the first lock come by one of those, it lives until RELEASE.
+ * on what the host has over a network. Before the first such lock of a session that is left out for
+ * files opened as nobody opens what he locks: only to read, or made or emptied. Should the first lock
+ * come by one of those, it lives until RELEASE.
  */
 static bool wants_flush(const struct request *r, const struct export *export, uint32_t guest_flags)
 {
@@ -126,6 +128,20 @@ static bool keeps_cache(struct request *r, int fd)
     return fstat(fd, &st) == 0 && fresh_since_last(&r->fs->fresh, r->node.nodeid, &st);
 }
 
+int file_open_to_read(struct request *r, struct open_file **file)
+{
+    int rc = open_table_check(&r->fs->files);
+    if (rc == 0)
+        rc = inode_open(r->fs->inodes, &r->node);
+    int fd = rc < 0 ? rc : open_node(r, host_open_flags(r, O_RDONLY));
+    if (fd < 0)
+        return fd;
+    rc = open_add(&r->fs->files, fd, r->node.nodeid, false, file);
+    if (rc == 0)
+        inode_opened(r->fs->inodes, &r->node);
+    return rc;
+}
+
 int op_open(struct request *r)
 {
     struct fuse_open_in in;
@@ -133,6 +149,8 @@ int op_open(struct request *r)
     int rc = request_args(r, &in);
     if (rc < 0)
         return rc;
+    if (r->fs->without_opens)
+        return -ENOSYS;
     /* Only what is a regular file: a FIFO would wait, a device would act. An inode keeps its type. */
     if (!S_ISREG(r->node.type))
         return S_ISLNK(r->node.type) ? -ELOOP : S_ISDIR(r->node.type) ? -EISDIR : -ENXIO;
@@ -192,6 +210,8 @@ int op_flush(struct request *r)
     struct fuse_flush_in in;
     struct open_file *file = NULL;
     int rc = request_args(r, &in);
+    if (r->fs->without_opens) /* the guest's kernel then asks no more */
+        return -ENOSYS;
     if (rc == 0)
         rc = request_file(r, in.fh, &file);
     if (rc < 0)

@@ -19,6 +19,7 @@
 #include "fs/foresight.h"
 #include "fs/fresh.h"
 #include "fs/fs.h"
+#include "fs/implicit.h"
 #include "fs/inode.h"
 #include "fs/locks.h"
 #include "fs/open_table.h"
@@ -36,6 +37,7 @@ struct fs {
     struct lock_table locks;
     struct fresh fresh;
     struct foresight foresight;
+    struct implicit_opens implicit;
     struct window window;
     bool window_shown; /* to the guest; set while nobody serves */
     atomic_uint_least64_t requests;
@@ -46,6 +48,7 @@ struct fs {
     atomic_bool record_locks; /* the guest has used some in this session */
     bool started;             /* by INIT; what follows is agreed there */
     uint64_t flags;           /* FUSE_INIT's, as answered */
+    bool without_opens;       /* implicit.h */
 };
 
 /* What a row of the table says. */
@@ -105,7 +108,8 @@ dev_t device_from_wire(uint32_t wire);
 
 /* -- shared between operations ------------------------------------------------------------------- */
 
-/* The open file `fh`, which must be one of in.nodeid's. Put it with open_put. -EBADF. */
+/* The open file `fh`, which must be one of in.nodeid's; without opens and 0, one that is made now. Put
+ * it with open_put. -EBADF. */
 int request_file(struct request *r, uint64_t fh, struct open_file **file);
 
 /* Open flags of the host for those of the guest (ops_file.c). */
@@ -114,6 +118,10 @@ int host_open_flags(const struct request *r, uint32_t guest);
 /* Take an opened descriptor into the table and fill the reply. `fd` is taken, also on failure. */
 int open_reply_fill(struct request *r, struct inode_ref *ref, int fd, uint32_t guest_flags,
                     bool keep_cache, struct fuse_open_out *out);
+
+/* Open r->node, a regular file or a directory, to be read. The reference is the caller's. */
+int file_open_to_read(struct request *r, struct open_file **file);
+int dir_open(struct request *r, struct open_file **file);
 
 /* An entry of a directory on its way to the guest (ops_dir.c). */
 struct dir_entry {

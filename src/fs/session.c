@@ -107,6 +107,20 @@ void session_end(struct fs *fs)
     foresight_init(&fs->foresight);
     fs->started = false;
     fs->flags = 0;
+    fs->without_opens = false;
+}
+
+#define NO_OPENS ((uint64_t)FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT)
+
+/* Whether files are read without being opened (implicit.h). */
+static bool without_opens(const struct fs *fs, uint64_t offered)
+{
+    bool read_only = true;
+    unsigned count;
+    const struct export *exports = inode_exports(fs->inodes, &count);
+    for (unsigned i = 0; i < count; i++)
+        read_only &= exports[i].read_only;
+    return read_only && fs->cache == FS_CACHE_ALWAYS && (offered & NO_OPENS) == NO_OPENS;
 }
 
 static uint64_t wanted_flags(const struct fs *fs)
@@ -118,10 +132,11 @@ static uint64_t wanted_flags(const struct fs *fs)
         acls |= exports[i].idmap.kind != FS_IDMAP_SQUASH;
         labels &= exports[i].idmap.kind == FS_IDMAP_IDENTITY;
     }
-    uint64_t flags = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES |
-                     FUSE_DONT_MASK | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 |
-                     FUSE_MAX_PAGES | FUSE_SUBMOUNTS | FUSE_INIT_EXT | FUSE_CREATE_SUPP_GROUP |
-                     FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
+    uint64_t flags = FUSE_ASYNC_READ | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES | FUSE_DONT_MASK |
+                     FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES |
+                     FUSE_SUBMOUNTS | FUSE_INIT_EXT | FUSE_CREATE_SUPP_GROUP;
+    if (!fs->without_opens)
+        flags |= FUSE_ATOMIC_O_TRUNC | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
     if (!fs->no_xattr)
         flags |= FUSE_SETXATTR_EXT | (acls ? FUSE_POSIX_ACL : 0) | (labels ? FUSE_SECURITY_CTX : 0);
     if (fs->writeback)
@@ -156,6 +171,7 @@ static int op_init(struct request *r)
     uint64_t offered = in.flags;
     if (offered & FUSE_INIT_EXT)
         offered |= (uint64_t)in.flags2 << 32;
+    fs->without_opens = without_opens(fs, offered);
     fs->flags = offered & wanted_flags(fs);
     fs->started = true;
 

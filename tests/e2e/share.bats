@@ -27,6 +27,24 @@ load share
     look "$SHARE" | diff "$TEST_DIR/before" -
 }
 
+@test "ro,cache=always is read without being opened" {
+    make_share
+    mkdir "$SHARE/dir"
+    for ((i = 0; i < 300; i++)); do echo "$i of $RANDOM" >"$SHARE/dir/file$i"; done
+    (cd "$SHARE/dir" && md5sum file* && ls | sort) >"$TEST_DIR/wanted"
+    run job --share "$SHARE:/s:ro,cache=always" -- sh -c '
+        cd /s/dir; md5sum file*; ls | sort
+        # Many at once; and no way to write, also by an open that nobody asks the host about.
+        for i in 1 2 3 4; do cat file* | wc -l & done | uniq; wait
+        mount -o remount,rw /s; echo x >>file0; true >file0; cat file0'
+    tail -n +601 <<<"$output"
+    [ "$status" -eq 0 ]
+    diff <(head -n 600 <<<"$output") "$TEST_DIR/wanted"
+    [ "${lines[600]}" -eq 300 ]
+    [[ "${lines[-1]}" == "0 of "* ]]
+    (cd "$SHARE/dir" && md5sum file* && ls | sort) | diff - "$TEST_DIR/wanted"
+}
+
 @test "rw: what the guest makes is on the host, with the owner and the content it should have" {
     make_share
     if is_root; then
