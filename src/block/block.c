@@ -7,6 +7,8 @@
 
 #include "util/arith.h"
 
+#define SECTOR 512u
+
 /* True when the segments hold exactly length bytes. */
 static bool iov_holds(const struct block_request *request)
 {
@@ -21,10 +23,12 @@ static bool iov_holds(const struct block_request *request)
 
 int block_submit(struct block *block, struct block_request *request)
 {
+    uint64_t unit = block->unit_bytes;
     switch (request->op) {
     case BLOCK_FLUSH:
         return block->ops->submit(block, request);
     case BLOCK_READ:
+        unit = SECTOR;
         break;
     case BLOCK_WRITE:
     case BLOCK_DISCARD:
@@ -36,6 +40,8 @@ int block_submit(struct block *block, struct block_request *request)
         return -EINVAL;
     }
     if (!range_within(request->offset_bytes, request->length_bytes, block->size_bytes))
+        return -EINVAL;
+    if (!is_aligned(request->offset_bytes | request->length_bytes, unit))
         return -EINVAL;
     if ((request->op == BLOCK_READ || request->op == BLOCK_WRITE) && !iov_holds(request))
         return -EINVAL;

@@ -3,8 +3,8 @@
 #define BLOCK_BLOCK_H
 
 /*
- * A block back end: bytes at offsets, asynchronously. What the virtio block device and, later, stacked
- * formats (overlay, crypt) speak to. A format is one file and one struct block_ops; nothing is probed.
+ * A block back end: bytes at offsets, asynchronously. What the virtio block device and stacked formats
+ * (overlay.h, crypt.h) speak to. A format is one file and one struct block_ops; nothing is probed.
  *
  * Threads: one caller at a time (the device holds its lock). Completions are delivered only from
  * block_reap and block_drain, in the caller's thread.
@@ -52,12 +52,16 @@ struct block {
     const struct block_ops *ops;
     uint64_t size_bytes;  /* a multiple of 512 */
     uint32_t block_bytes; /* preferred I/O size, e.g. 4096 */
+    /* What changes the disk begins and ends at multiples of it: 512, or more of a format below others
+     * that would else have to read before it writes. Reads go by 512 everywhere. */
+    uint32_t unit_bytes;
     bool read_only;
-    bool discard; /* DISCARD and WRITE_ZEROES with unmap give space back */
+    bool discard; /* DISCARD and WRITE_ZEROES with unmap give space back. What a discarded range then
+                   * reads as is the format's to say, and is in its header. */
     int event_fd; /* readable when reap has something to deliver; owned by the back end */
 };
 
-/* Checks the range and read_only (-EROFS, -EINVAL), then ops->submit. */
+/* Checks range, units and read_only (-EROFS, -EINVAL), then ops->submit. */
 int block_submit(struct block *block, struct block_request *request);
 int block_kick(struct block *block);
 unsigned block_reap(struct block *block);
@@ -73,7 +77,8 @@ struct block_raw_options {
     enum block_io io;
 };
 
-/* A raw image: byte N of the disk is byte N of the file. */
+/* A raw image: byte N of the disk is byte N of the file. A discarded range reads as zeroes where the
+ * file system can punch holes, and as before elsewhere. */
 int block_raw_open(struct block **out, const struct block_raw_options *options, struct dayfly_err *err);
 
 #endif

@@ -349,6 +349,7 @@ static int read_size(struct raw *raw, const struct stat *st, const char *name, s
                        (unsigned long long)size);
     raw->block.size_bytes = size;
     raw->block.block_bytes = 4096;
+    raw->block.unit_bytes = 512;
     return 0;
 }
 

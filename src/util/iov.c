@@ -43,6 +43,20 @@ size_t iov_copy_in(const struct iovec *iov, unsigned count, uint64_t offset, con
     return copy(iov, count, offset, (uint8_t *)(uintptr_t)buf, len, false);
 }
 
+void iov_fill(const struct iovec *iov, unsigned count, uint64_t offset, uint8_t byte, uint64_t len)
+{
+    for (unsigned i = 0; i < count && len > 0; i++) {
+        if (offset >= iov[i].iov_len) {
+            offset -= iov[i].iov_len;
+            continue;
+        }
+        size_t n = MIN(iov[i].iov_len - offset, len);
+        memset((uint8_t *)iov[i].iov_base + offset, byte, n);
+        len -= n;
+        offset = 0;
+    }
+}
+
 unsigned iov_drop_front(struct iovec **iov, unsigned count, uint64_t bytes)
 {
     struct iovec *v = *iov;
@@ -68,4 +82,59 @@ unsigned iov_drop_back(struct iovec *iov, unsigned count, uint64_t bytes)
     if (count > 0)
         iov[count - 1].iov_len -= bytes;
     return count;
+}
+
+unsigned iov_slice(const struct iovec *iov, unsigned count, uint64_t offset, uint64_t bytes,
+                   struct iovec *out)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < count && bytes > 0; i++) {
+        if (offset >= iov[i].iov_len) {
+            offset -= iov[i].iov_len;
+            continue;
+        }
+        size_t len = MIN(iov[i].iov_len - offset, bytes);
+        out[n++] = (struct iovec){(uint8_t *)iov[i].iov_base + offset, len};
+        bytes -= len;
+        offset = 0;
+    }
+    return n;
+}
+
+/* Go on to a segment in which something is left. */
+static bool settle(struct iov_cursor *cursor)
+{
+    while (cursor->count > 0 && cursor->at >= cursor->iov->iov_len) {
+        cursor->at -= cursor->iov->iov_len;
+        cursor->iov++;
+        cursor->count--;
+    }
+    return cursor->count > 0;
+}
+
+void *iov_next(struct iov_cursor *cursor, size_t bytes)
+{
+    if (!settle(cursor) || cursor->iov->iov_len - cursor->at < bytes)
+        return NULL;
+    void *found = (uint8_t *)cursor->iov->iov_base + cursor->at;
+    cursor->at += bytes;
+    return found;
+}
+
+void iov_next_out(struct iov_cursor *cursor, void *buf, size_t len)
+{
+    iov_copy_out(cursor->iov, cursor->count, cursor->at, buf, len);
+    iov_skip(cursor, len);
+}
+
+void iov_next_in(struct iov_cursor *cursor, const void *buf, size_t len)
+{
+    iov_copy_in(cursor->iov, cursor->count, cursor->at, buf, len);
+    iov_skip(cursor, len);
+}
+
+void iov_skip(struct iov_cursor *cursor, uint64_t bytes)
+{
+    cursor->at += bytes;
+    settle(cursor);
 }

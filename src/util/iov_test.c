@@ -63,11 +63,58 @@ static void test_drops_cut_exactly(void **state)
     }
 }
 
+static void test_slices_are_exact(void **state)
+{
+    for (size_t from = 0; from <= 10; from++) {
+        for (size_t len = 0; from + len <= 10; len++) {
+            struct pieces p;
+            struct iovec slice[4];
+            char buf[12];
+            cut(&p);
+            unsigned count = iov_slice(p.iov, 4, from, len, slice);
+            assert_true(count <= 4);
+            assert_int_equal(iov_bytes(slice, count), len);
+            assert_int_equal(iov_copy_out(slice, count, 0, buf, 12), len);
+            assert_memory_equal(buf, &TEXT[from], len);
+        }
+    }
+}
+
+static void test_a_cursor_goes_forward(void **state)
+{
+    for (size_t step = 1; step <= 10; step++) {
+        struct pieces p;
+        char buf[12] = "";
+        cut(&p);
+        struct iov_cursor cursor = {p.iov, 4, 0};
+        for (size_t at = 0; at < 10; at += step) {
+            size_t n = MIN(step, 10 - at);
+            const char *there = iov_next(&cursor, n);
+            if (there)
+                memcpy(buf, there, n);
+            else
+                iov_next_out(&cursor, buf, n);
+            assert_memory_equal(buf, &TEXT[at], n);
+        }
+        assert_null(iov_next(&cursor, 1));
+    }
+    struct pieces p;
+    cut(&p);
+    struct iov_cursor cursor = {p.iov, 4, 0};
+    iov_skip(&cursor, 4);
+    iov_next_in(&cursor, "XY", 2);
+    char want[] = TEXT;
+    memcpy(want + 4, "XY", 2);
+    assert_string_equal(p.text, want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_copies_cross_segments),
         cmocka_unit_test(test_drops_cut_exactly),
+        cmocka_unit_test(test_slices_are_exact),
+        cmocka_unit_test(test_a_cursor_goes_forward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -429,7 +429,7 @@ static void fill_config(struct config *c, const struct block *block, unsigned qu
     c->capacity = htole64(block->size_bytes / SECTOR);
     c->size_max = htole32(SIZE_MAX_BYTES);
     c->seg_max = htole32(SEG_MAX);
-    c->blk_size = htole32(SECTOR);
+    c->blk_size = htole32(block->unit_bytes);
     while ((2u << c->physical_block_exp) <= sectors_per_block)
         c->physical_block_exp++;
     c->min_io_size = htole16((uint16_t)sectors_per_block);

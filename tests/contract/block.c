@@ -200,6 +200,7 @@ static int make_held(struct contract_env *env)
     h->block = (struct block){.ops = &held_ops,
                               .size_bytes = DISK_BYTES,
                               .block_bytes = 4096,
+                              .unit_bytes = 512,
                               .discard = true,
                               .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     h->room = 1000;

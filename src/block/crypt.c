@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See crypt.h.
+ *
+ * Theory of operation. A request is cut into pieces of at most PIECE_BYTES, and each piece has a buffer
+ * of a pool: a write is encrypted from the caller's segments into the buffer, and the buffer is
+ * written; a read goes into the buffer, and is decrypted from there into the segments. The segments are
+ * a guest's memory, which another processor of the guest reads and writes at the same time: ciphertext
+ * in them would tell the guest what its key does to chosen text, and deciphering in place could be
+ * raced. A unit that is cut by the segments is gathered in the buffer and changed there.
+ *
+ * Bounds. PIECES buffers a disk, taken by the requests in the order of arrival; a request that gets
+ * none waits until one is free. The pool is touched from its warm end, so a quiet disk costs little.
+ *
+ * The key is in locked memory while it becomes the cipher's, and nowhere in ours afterwards.
+ */
+#include "block/crypt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "block/cipher.h"
+#include "block/secret.h"
+#include "block/stack.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+#include "util/iov.h"
+
+#define UNIT CIPHER_UNIT_BYTES
+/* 4 MiB of buffers a disk. A piece's buffer stays in the processor's cache from cipher to kernel. */
+#define PIECE_BYTES (32u * 1024)
+#define PIECES      128
+
+_Static_assert(BLOCK_CRYPT_KEY_BYTES == CIPHER_KEY_BYTES, "the same key");
+
+struct job;
+
+struct piece {
+    struct stack_request lower;
+    struct job *job;
+    struct piece *next; /* free */
+    uint64_t begin, end;
+    struct iov_cursor data; /* where the bytes from begin on are */
+    struct iovec iov;       /* the buffer's part in use */
+    uint8_t *buffer;
+};
+
+struct job {
+    struct stack_job base;
+    struct stack_request through; /* of what is not cut */
+    struct crypt *crypt;
+    struct list node; /* in crypt.hungry */
+    uint64_t at, end; /* what no piece has yet */
+    struct iov_cursor data;
+    unsigned pieces; /* in flight */
+    int result;
+};
+
+struct crypt {
+    struct stack stack;
+    struct cipher cipher;
+    uint8_t *pool;
+    struct piece *free;
+    struct list hungry; /* jobs that wait for a buffer */
+    struct job jobs[STACK_JOBS];
+    struct piece pieces[PIECES];
+};
+
+static struct crypt *crypt_of(struct stack *stack)
+{
+    return container_of(stack, struct crypt, stack);
+}
+
+/* -- units --------------------------------------------------------------------------------------- */
+
+/* Fill the piece's buffer with the ciphertext of its segments. */
+static int encrypt(struct crypt *crypt, struct piece *piece)
+{
+    bool zeroes = piece->job->base.request->op == BLOCK_WRITE_ZEROES;
+    for (uint64_t at = piece->begin; at < piece->end; at += UNIT) {
+        uint8_t *out = piece->buffer + (at - piece->begin);
+        const void *in = zeroes ? NULL : iov_next(&piece->data, UNIT);
+        if (zeroes)
+            memset(out, 0, UNIT);
+        else if (!in)
+            iov_next_out(&piece->data, out, UNIT);
+        int rc = cipher_encrypt(&crypt->cipher, at / UNIT, in ? in : out, out);
+        if (rc < 0) {
+            explicit_bzero(piece->buffer, PIECE_BYTES);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* Fill the piece's segments from its buffer, which begins where the unit of its first byte does. */
+static int decrypt(struct crypt *crypt, struct piece *piece)
+{
+    for (uint64_t at = piece->begin; at < piece->end;) {
+        uint64_t unit = align_down(at, UNIT);
+        uint64_t end = MIN(unit + UNIT, piece->end);
+        uint8_t *in = piece->buffer + (unit - align_down(piece->begin, UNIT));
+        bool whole = end - at == UNIT;
+        void *out = whole ? iov_next(&piece->data, UNIT) : NULL;
+        int rc = cipher_decrypt(&crypt->cipher, unit / UNIT, in, out ? out : in);
+        if (rc < 0)
+            return rc;
+        if (!out) {
+            iov_next_in(&piece->data, in + (at - unit), end - at);
+            explicit_bzero(in, UNIT);
+        }
+        at = end;
+    }
+    return 0;
+}
+
+/* -- pieces -------------------------------------------------------------------------------------- */
+
+static void give(struct crypt *crypt, struct piece *piece)
+{
+    piece->next = crypt->free;
+    crypt->free = piece;
+    piece->job->pieces--;
+}
+
+static void piece_done(struct block_request *io, int result)
+{
+    struct piece *piece = container_of(io, struct piece, lower.io);
+    struct job *job = piece->job;
+    struct crypt *crypt = job->crypt;
+    if (result == 0 && io->op == BLOCK_READ)
+        result = decrypt(crypt, piece);
+    if (result < 0) {
+        job->result = job->result ? job->result : result;
+        job->at = job->end; /* no more of it */
+    }
+    give(crypt, piece);
+    if (job->at < job->end || job->pieces > 0)
+        return;
+    list_remove(&job->node); /* an error ends the waiting for a buffer */
+    stack_complete(&crypt->stack, &job->base, job->result);
+}
+
+/* Cut the next piece and send it. Returns 0 or -errno. */
+static int send_piece(struct crypt *crypt, struct job *job)
+{
+    struct piece *piece = crypt->free;
+    bool reads = job->base.request->op == BLOCK_READ;
+    uint64_t first = align_down(job->at, UNIT);
+    crypt->free = piece->next;
+    piece->job = job;
+    piece->begin = job->at;
+    piece->end = MIN(job->end, first + PIECE_BYTES);
+    piece->data = job->data;
+    job->pieces++;
+    job->at = piece->end;
+    if (job->base.request->op != BLOCK_WRITE_ZEROES)
+        iov_skip(&job->data, piece->end - piece->begin);
+    piece->iov = (struct iovec){piece->buffer, align_up(piece->end, UNIT) - first};
+    piece->lower.io = (struct block_request){
+        .op = reads ? BLOCK_READ : BLOCK_WRITE,
+        .offset_bytes = first,
+        .length_bytes = piece->iov.iov_len,
+        .iov = &piece->iov,
+        .iov_count = 1,
+        .done = piece_done,
+    };
+    int rc = reads ? 0 : encrypt(crypt, piece);
+    if (rc == 0)
+        rc = stack_send(&crypt->stack, 0, &piece->lower);
+    if (rc < 0)
+        give(crypt, piece);
+    return rc;
+}
+
+/* Send as many pieces as there are buffers for. False when the job still wants one. */
+static bool feed(struct crypt *crypt, struct job *job)
+{
+    while (job->at < job->end && crypt->free) {
+        int rc = send_piece(crypt, job);
+        if (rc < 0) {
+            job->result = job->result ? job->result : rc;
+            job->at = job->end;
+        }
+    }
+    if (job->at < job->end)
+        return false;
+    if (job->pieces == 0)
+        stack_complete(&crypt->stack, &job->base, job->result);
+    return true;
+}
+
+static void feed_the_hungry(struct stack *stack)
+{
+    struct crypt *crypt = crypt_of(stack);
+    while (crypt->free && !list_empty(&crypt->hungry)) {
+        struct job *job = list_entry(crypt->hungry.next, struct job, node);
+        if (!feed(crypt, job))
+            return;
+        list_remove(&job->node);
+    }
+}
+
+/* -- the operations ------------------------------------------------------------------------------ */
+
+static void through_done(struct block_request *io, int result)
+{
+    struct job *job = container_of(io, struct job, through.io);
+    stack_complete(&job->crypt->stack, &job->base, result);
+}
+
+static int crypt_submit(struct block *block, struct block_request *request)
+{
+    struct crypt *crypt = crypt_of(container_of(block, struct stack, block));
+    struct stack_job *base = stack_take(&crypt->stack, request);
+    if (!base)
+        return -EBUSY;
+    struct job *job = container_of(base, struct job, base);
+    job->result = 0;
+    if (request->op == BLOCK_FLUSH || request->op == BLOCK_DISCARD) {
+        job->through.io = *request;
+        job->through.io.done = through_done;
+        int rc = stack_send(&crypt->stack, 0, &job->through);
+        if (rc < 0)
+            stack_complete(&crypt->stack, base, rc);
+        return 0;
+    }
+    job->at = request->offset_bytes;
+    job->end = request->offset_bytes + request->length_bytes;
+    job->data = (struct iov_cursor){request->iov, request->iov_count, 0};
+    if (!list_empty(&crypt->hungry) || !feed(crypt, job))
+        list_append(&crypt->hungry, &job->node);
+    return 0;
+}
+
+static void crypt_destroy(struct block *block)
+{
+    struct crypt *crypt = crypt_of(container_of(block, struct stack, block));
+    cipher_finish(&crypt->cipher);
+    stack_finish(&crypt->stack);
+    if (crypt->pool)
+        munmap(crypt->pool, PIECES * PIECE_BYTES);
+    free(crypt);
+}
+
+static const struct block_ops crypt_ops = {
+    .name = "crypt",
+    .submit = crypt_submit,
+    .kick = stack_kick,
+    .reap = stack_reap,
+    .drain = stack_drain,
+    .destroy = crypt_destroy,
+};
+
+/* -- opening ------------------------------------------------------------------------------------- */
+
+static int random_key(struct cipher *cipher, const struct log *log, struct dayfly_err *err)
+{
+    struct secret key;
+    int rc = secret_new(&key, CIPHER_KEY_BYTES, log, err);
+    if (rc < 0)
+        return rc;
+    /* So few bytes come whole; it waits only where the host has just been switched on. */
+    if (getrandom(key.bytes, CIPHER_KEY_BYTES, 0) != CIPHER_KEY_BYTES)
+        rc = err_errno(err, errno, "a random key");
+    else
+        rc = cipher_init(cipher, key.bytes, err);
+    secret_finish(&key);
+    return rc;
+}
+
+static int open_in(struct crypt *crypt, const struct block_crypt_options *options,
+                   struct dayfly_err *err)
+{
+    int rc = stack_init(&crypt->stack, &options->lower, 1);
+    if (rc < 0)
+        return err_errno(err, -rc, "encrypted disk");
+    if (crypt->stack.block.size_bytes == 0 || UNIT % options->lower->unit_bytes != 0)
+        return err_set(err, EINVAL, "an encrypted disk has at least %u bytes", UNIT);
+    void *pool =
+        mmap(NULL, PIECES * PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pool == MAP_FAILED)
+        return err_errno(err, errno, "buffers of an encrypted disk");
+    madvise(pool, PIECES * PIECE_BYTES, MADV_DONTDUMP);
+    crypt->pool = pool;
+    for (unsigned i = PIECES; i-- > 0;) {
+        struct piece *piece = &crypt->pieces[i];
+        piece->buffer = crypt->pool + (size_t)i * PIECE_BYTES;
+        piece->next = crypt->free;
+        crypt->free = piece;
+    }
+    return options->key ? cipher_init(&crypt->cipher, options->key, err)
+                        : random_key(&crypt->cipher, options->log, err);
+}
+
+int block_crypt_open(struct block **out, const struct block_crypt_options *options,
+                     struct dayfly_err *err)
+{
+    struct crypt *crypt = calloc(1, sizeof(*crypt));
+    if (!crypt) {
+        block_destroy(options->lower);
+        return err_set(err, ENOMEM, "encrypted disk: out of memory");
+    }
+    crypt->stack.block = (struct block){
+        .ops = &crypt_ops,
+        .size_bytes = align_down(options->lower->size_bytes, UNIT),
+        .block_bytes = MAX(UNIT, options->lower->block_bytes),
+        .unit_bytes = UNIT,
+        .read_only = options->lower->read_only,
+        .discard = options->lower->discard,
+        .event_fd = -1,
+    };
+    crypt->stack.wake_fd = -1;
+    crypt->stack.resume = feed_the_hungry;
+    list_init(&crypt->hungry);
+    int rc = open_in(crypt, options, err);
+    if (rc < 0) {
+        crypt_destroy(&crypt->stack.block);
+        return rc;
+    }
+    for (unsigned i = 0; i < STACK_JOBS; i++) {
+        struct job *job = &crypt->jobs[i];
+        job->crypt = crypt;
+        list_init(&job->node);
+        list_append(&crypt->stack.idle, &job->base.node);
+    }
+    *out = &crypt->stack.block;
+    return 0;
+}
