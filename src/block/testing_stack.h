@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BLOCK_TESTING_STACK_H
+#define BLOCK_TESTING_STACK_H
+
+/*
+ * For tests: back ends stacked in every way, on files and on a toy, and requests to wait for. Included
+ * by *_test.c files only.
+ *
+ * The toy keeps its disk in memory and is as awkward as the contract allows: it completes in any order
+ * and only some at a time, has room for a few requests, begins as noise, and a discarded range becomes
+ * noise again. It can be told to fail.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "block/crypt.h"
+#include "block/overlay.h"
+#include "util/arith.h"
+#include "util/cleanup.h"
+#include "util/iov.h"
+#include "util/testing.h"
+
+/* -- chance -------------------------------------------------------------------------------------- */
+
+/* splitmix64: the same seed gives the same test. */
+static inline uint64_t chance(uint64_t *seed)
+{
+    uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+static inline void fill_by_chance(uint64_t *seed, uint8_t *at, uint64_t bytes)
+{
+    for (uint64_t i = 0; i < bytes; i++)
+        at[i] = (uint8_t)(chance(seed) >> 32);
+}
+
+/* -- the toy ------------------------------------------------------------------------------------- */
+
+#define TOY_ROOM 24
+
+struct toy {
+    struct block block;
+    uint8_t *bytes;
+    uint64_t seed;
+    struct block_request *queue[TOY_ROOM];
+    unsigned count;
+    int fail_writes; /* 0, or the error */
+    unsigned discards, flushes, writes;
+};
+
+static inline int toy_submit(struct block *block, struct block_request *request)
+{
+    struct toy *toy = container_of(block, struct toy, block);
+    if (toy->count == TOY_ROOM)
+        return -EBUSY;
+    toy->queue[toy->count++] = request;
+    return 0;
+}
+
+static inline int toy_kick(struct block *block)
+{
+    struct toy *toy = container_of(block, struct toy, block);
+    if (toy->count > 0)
+        eventfd_write(block->event_fd, 1);
+    return 0;
+}
+
+static inline int toy_do(struct toy *toy, const struct block_request *r)
+{
+    uint8_t *at = toy->bytes + r->offset_bytes;
+    switch (r->op) {
+    case BLOCK_READ:
+        iov_copy_in(r->iov, r->iov_count, 0, at, r->length_bytes);
+        return 0;
+    case BLOCK_WRITE:
+        toy->writes++;
+        if (!toy->fail_writes)
+            iov_copy_out(r->iov, r->iov_count, 0, at, r->length_bytes);
+        return toy->fail_writes;
+    case BLOCK_DISCARD:
+        toy->discards++;
+        fill_by_chance(&toy->seed, at, r->length_bytes);
+        return 0;
+    case BLOCK_WRITE_ZEROES:
+        if (!toy->fail_writes)
+            memset(at, 0, r->length_bytes);
+        return toy->fail_writes;
+    default:
+        toy->flushes++;
+        return 0;
+    }
+}
+
+static inline unsigned toy_reap(struct block *block)
+{
+    struct toy *toy = container_of(block, struct toy, block);
+    eventfd_t count;
+    eventfd_read(block->event_fd, &count);
+    unsigned some = toy->count ? (unsigned)(chance(&toy->seed) % toy->count) + 1 : 0;
+    for (unsigned i = 0; i < some; i++) {
+        unsigned which = (unsigned)(chance(&toy->seed) % toy->count);
+        struct block_request *request = toy->queue[which];
+        toy->queue[which] = toy->queue[--toy->count];
+        request->done(request, toy_do(toy, request));
+    }
+    toy_kick(block); /* what is left */
+    return some;
+}
+
+static inline void toy_drain(struct block *block)
+{
+    struct toy *toy = container_of(block, struct toy, block);
+    while (toy->count > 0)
+        toy_reap(block);
+}
+
+static inline void toy_destroy(struct block *block)
+{
+    struct toy *toy = container_of(block, struct toy, block);
+    close_fd(&block->event_fd);
+    free(toy->bytes);
+    free(toy);
+}
+
+static const struct block_ops toy_ops = {
+    .name = "toy",
+    .submit = toy_submit,
+    .kick = toy_kick,
+    .reap = toy_reap,
+    .drain = toy_drain,
+    .destroy = toy_destroy,
+};
+
+static inline struct toy *toy_new(uint64_t bytes, uint64_t seed)
+{
+    struct toy *toy = calloc(1, sizeof(*toy));
+    toy->bytes = malloc(bytes);
+    toy->seed = seed;
+    fill_by_chance(&toy->seed, toy->bytes, bytes);
+    toy->block = (struct block){.ops = &toy_ops,
+                                .size_bytes = bytes,
+                                .block_bytes = 4096,
+                                .unit_bytes = 512,
+                                .discard = true,
+                                .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    return toy;
+}
+
+/* -- stacks -------------------------------------------------------------------------------------- */
+
+struct stack_kind {
+    const char *name;
+    bool overlay, crypt, toy;
+    enum block_io io;
+    uint32_t cluster_bytes;
+    uint64_t size_bytes;
+};
+
+#define STACK_BYTES (UINT64_C(4) << 20)
+
+static const struct stack_kind stack_kinds[] = {
+    {"raw, io_uring", .io = BLOCK_IO_URING, .size_bytes = STACK_BYTES},
+    {"raw, threads", .io = BLOCK_IO_THREADS, .size_bytes = STACK_BYTES},
+    {"crypt on raw, io_uring", .crypt = true, .io = BLOCK_IO_URING, .size_bytes = STACK_BYTES},
+    {"crypt on raw, threads", .crypt = true, .io = BLOCK_IO_THREADS, .size_bytes = STACK_BYTES},
+    {"crypt on toy", .crypt = true, .toy = true, .size_bytes = STACK_BYTES},
+    {"overlay on raw, io_uring", .overlay = true, .io = BLOCK_IO_URING, .size_bytes = STACK_BYTES},
+    {"overlay on raw, threads", .overlay = true, .io = BLOCK_IO_THREADS, .size_bytes = STACK_BYTES},
+    {"overlay on toy, odd end", .overlay = true, .toy = true, .size_bytes = STACK_BYTES + 1536},
+    {"overlay of 64 KiB on toy", .overlay = true, .toy = true, .cluster_bytes = 65536,
+     .size_bytes = STACK_BYTES + 512},
+    {"overlay on crypt on raw, io_uring", .overlay = true, .crypt = true, .io = BLOCK_IO_URING,
+     .size_bytes = STACK_BYTES},
+    {"overlay on crypt on raw, threads", .overlay = true, .crypt = true, .io = BLOCK_IO_THREADS,
+     .size_bytes = STACK_BYTES},
+    {"overlay on crypt on toy, odd end", .overlay = true, .crypt = true, .toy = true,
+     .size_bytes = STACK_BYTES + 1536},
+    {"overlay of 64 KiB on crypt on toy", .overlay = true, .crypt = true, .toy = true,
+     .cluster_bytes = 65536, .size_bytes = STACK_BYTES + 4096},
+};
+
+static inline int nameless_file(uint64_t bytes)
+{
+    int fd = open(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+    return fd;
+}
+
+/* A host may forbid io_uring; then there is nothing to test with it. */
+static inline struct block *open_raw(int fd, bool read_only, enum block_io io)
+{
+    struct block *block = NULL;
+    struct dayfly_err err = {0};
+    int rc = block_raw_open(
+        &block, &(struct block_raw_options){.fd = fd, .read_only = read_only, .io = io}, &err);
+    if (io == BLOCK_IO_URING && (rc == -ENOSYS || rc == -EPERM))
+        skip();
+    if (rc < 0)
+        fail_msg("%s", err.msg);
+    return block;
+}
+
+struct stacked {
+    struct block *block;
+    int file;        /* the lowest one, where it is raw: sees what the back end did; else -1 */
+    struct toy *toy; /* the lowest one, where it is a toy */
+};
+
+#define BASE_PATTERN(offset) ((uint8_t)((offset) / 512 * 7 + 1))
+
+/* A base in which every sector has bytes of its own, none of them zero. */
+static inline struct block *make_base(uint64_t bytes, enum block_io io)
+{
+    int fd = nameless_file(bytes);
+    _cleanup_free_ uint8_t *content = malloc(bytes);
+    for (uint64_t i = 0; i < bytes; i++)
+        content[i] = BASE_PATTERN(i) ? BASE_PATTERN(i) : 255;
+    assert_int_equal(pwrite(fd, content, bytes, 0), bytes);
+    return open_raw(fd, true, io);
+}
+
+static inline struct stacked stack_up(const struct stack_kind *kind)
+{
+    struct stacked s = {.file = -1};
+    struct dayfly_err err = {0};
+    uint64_t below = align_up(kind->size_bytes, MAX(kind->cluster_bytes, 4096u));
+    if (kind->toy) {
+        s.toy = toy_new(kind->overlay ? below : kind->size_bytes, 1);
+        s.block = &s.toy->block;
+    } else {
+        s.file = nameless_file(kind->overlay ? below : kind->size_bytes);
+        s.block = open_raw(fcntl(s.file, F_DUPFD_CLOEXEC, 0), false, kind->io);
+    }
+    if (kind->crypt &&
+        block_crypt_open(&s.block, &(struct block_crypt_options){.lower = s.block}, &err))
+        fail_msg("%s", err.msg);
+    if (kind->overlay) {
+        const struct block_overlay_options options = {.base = make_base(kind->size_bytes, kind->io),
+                                                      .delta = s.block,
+                                                      .cluster_bytes = kind->cluster_bytes};
+        if (block_overlay_open(&s.block, &options, &err))
+            fail_msg("%s", err.msg);
+    }
+    return s;
+}
+
+static inline void stack_down(struct stacked *s)
+{
+    block_destroy(s->block);
+    close_fd(&s->file);
+    *s = (struct stacked){.file = -1};
+}
+
+/* -- requests ------------------------------------------------------------------------------------ */
+
+struct waited {
+    struct block_request request;
+    struct iovec one;
+    unsigned done;
+    int result;
+};
+
+static inline void on_done(struct block_request *request, int result)
+{
+    struct waited *w = container_of(request, struct waited, request);
+    w->done++;
+    w->result = result;
+}
+
+static inline void prepare(struct waited *w, enum block_op op, uint64_t offset, void *buf, uint64_t len)
+{
+    *w = (struct waited){.one = {buf, len}};
+    w->request =
+        (struct block_request){.op = op, .offset_bytes = offset, .length_bytes = len, .done = on_done};
+    if (op == BLOCK_READ || op == BLOCK_WRITE) {
+        w->request.iov = &w->one;
+        w->request.iov_count = 1;
+    }
+}
+
+/* Wait by the event descriptor, as a device does. */
+static inline void wait_event(struct block *block)
+{
+    struct pollfd p = {.fd = block->event_fd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 20000), 1);
+    block_reap(block);
+}
+
+/* Submit, waiting for room. */
+static inline int submit_waiting(struct block *block, struct block_request *request)
+{
+    int rc;
+    while ((rc = block_submit(block, request)) == -EBUSY) {
+        block_kick(block);
+        wait_event(block);
+    }
+    return rc;
+}
+
+/* Submit and wait for it. Returns its result, or what submit said. */
+static inline int run_waited(struct block *block, struct waited *w)
+{
+    int rc = submit_waiting(block, &w->request);
+    if (rc < 0) {
+        assert_int_equal(w->done, 0);
+        return rc;
+    }
+    assert_int_equal(block_kick(block), 0);
+    while (!w->done)
+        wait_event(block);
+    assert_int_equal(w->done, 1);
+    return w->result;
+}
+
+static inline int run_one(struct block *block, enum block_op op, uint64_t offset, void *buf,
+                          uint64_t len)
+{
+    struct waited w;
+    prepare(&w, op, offset, buf, len);
+    return run_waited(block, &w);
+}
+
+/* -- one case over all stacks -------------------------------------------------------------------- */
+
+struct planned {
+    const struct stack_kind *kind;
+    void (*run)(struct stacked *s);
+    char name[96];
+};
+
+static inline void run_planned(void **state)
+{
+    const struct planned *p = *state;
+    struct stacked s = stack_up(p->kind);
+    p->run(&s);
+    stack_down(&s);
+}
+
+#endif
