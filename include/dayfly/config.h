@@ -72,13 +72,18 @@ struct dayfly_linux {
 int dayfly_config_set_linux(struct dayfly_config *config, const struct dayfly_linux *options);
 
 /* A virtio block device over a raw image or a block device: byte N of the disk is byte N of the file.
- * Formats are never guessed from the content. Disks appear in the guest in the order of adding. */
+ * Formats are never guessed from the content. Disks appear in the guest in the order of adding. An
+ * ephemeral disk's file is only read: what the guest writes goes encrypted to a file without a name,
+ * and is gone, with its key, when the machine is. */
 struct dayfly_disk {
     size_t size;
     const char *path;
     const char *id; /* what the guest reads as serial number; at most 20 bytes; optional */
     int fd;         /* instead of the path; -1: none */
     bool read_only;
+    bool ephemeral;      /* not with read_only */
+    const char *scratch; /* the folder of that file without a name, if its file system has such files;
+                          * else, and where it is NULL: $TMPDIR, /var/tmp or /tmp */
 };
 #define DAYFLY_DISK_INIT                                                                               \
     {                                                                                                  \

@@ -100,10 +100,11 @@ int dayfly_config_add_disk(struct dayfly_config *config, const struct dayfly_dis
     struct dayfly_disk given = DAYFLY_DISK_INIT;
     _cleanup_free_ char *path = NULL;
     _cleanup_free_ char *id = NULL;
+    _cleanup_free_ char *scratch = NULL;
     int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_disk, read_only), options);
     if (rc)
         return rc;
-    if (copy_text(&path, given.path) || copy_text(&id, given.id))
+    if (copy_text(&path, given.path) || copy_text(&id, given.id) || copy_text(&scratch, given.scratch))
         return -ENOMEM;
     struct config_disk *disk = schema_append(config, list_row(offsetof(struct dayfly_config, disks)));
     if (!disk)
@@ -113,6 +114,8 @@ int dayfly_config_add_disk(struct dayfly_config *config, const struct dayfly_dis
         .fd = given.fd,
         .id = steal_ptr(&id),
         .read_only = given.read_only,
+        .ephemeral = given.ephemeral,
+        .scratch = steal_ptr(&scratch),
     };
     return 0;
 }

@@ -56,7 +56,8 @@ struct config_disk {
     char *path;
     int fd;   /* where the path is NULL; borrowed */
     char *id; /* may be NULL */
-    bool read_only;
+    bool read_only, ephemeral;
+    char *scratch; /* for `ephemeral`; may be NULL */
 };
 
 /* A directory of a share. */

@@ -55,6 +55,14 @@ static const struct schema_row disk_rows[] = {
      .help =
          "Whether the guest may only read it. A disk that is written belongs to one machine at a time; "
          "one that is only read can be shared."},
+    {"ephemeral", BOOL(struct config_disk, ephemeral), .example = "true", .fallback = "false",
+     .help = "Whether the disk's file is only where the guest begins. The file itself is only read and "
+             "can be shared; what the guest writes goes to a nameless file, encrypted with a key that "
+             "nobody else has, and is gone with the machine."},
+    {"scratch", PATH(struct config_disk, scratch), .example = "/var/tmp", .fallback = "$TMPDIR",
+     .help =
+         "The folder of that nameless file. Where its file system has none without a name, $TMPDIR, "
+         "/var/tmp and /tmp are tried."},
     {0},
 };
 

@@ -407,19 +407,43 @@ static void check_boot_file(struct validator *v, const char *where, const char *
     use(v, where, &st, false);
 }
 
+/* What is said of an ephemeral disk beside its file. */
+static void check_scratch(struct validator *v, size_t index)
+{
+    const struct config_disk *disk = &v->config->disks[index];
+    struct stat st;
+    place where;
+    snprintf(where, sizeof(where), "disks[%zu].ephemeral", index);
+    if (disk->ephemeral && disk->read_only)
+        validate_fault(v, where, "leave out one of the two", "the disk is read-only as well");
+    snprintf(where, sizeof(where), "disks[%zu].scratch", index);
+    if (!disk->scratch || !*disk->scratch)
+        return;
+    if (!disk->ephemeral)
+        validate_fault(v, where, "say `ephemeral: true` as well", "only an ephemeral disk has one");
+    else if (stat(disk->scratch, &st) < 0)
+        validate_cannot_use(v, where, disk->scratch, "folder", errno, "write");
+    else if (!S_ISDIR(st.st_mode))
+        validate_fault(v, where, NULL, "%s is a file", disk->scratch);
+    else if (faccessat(AT_FDCWD, disk->scratch, W_OK | X_OK, AT_EACCESS) < 0)
+        validate_cannot_use(v, where, disk->scratch, "folder", errno, "write");
+}
+
 static void check_disk(struct validator *v, size_t index)
 {
     const struct config_disk *disk = &v->config->disks[index];
     _cleanup_close_ int opened = -1;
     int fd = disk->fd;
     const char *name = disk->path ? disk->path : "the file";
+    bool reads = disk->read_only || disk->ephemeral;
     struct stat st;
     place where;
+    check_scratch(v, index);
     snprintf(where, sizeof(where), "disks[%zu].path", index);
     if (disk->path) {
         if (!*disk->path)
             return;
-        opened = open_to_look(v, where, disk->path, disk->read_only ? O_RDONLY : O_RDWR, true, &st);
+        opened = open_to_look(v, where, disk->path, reads ? O_RDONLY : O_RDWR, true, &st);
         fd = opened;
         if (fd < 0)
             return;
@@ -434,21 +458,20 @@ static void check_disk(struct validator *v, size_t index)
         if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
             validate_fault(v, where, NULL, "descriptor %d is neither a regular file nor a block device",
                            fd);
-        if ((flags & O_ACCMODE) == O_WRONLY || (!disk->read_only && (flags & O_ACCMODE) != O_RDWR))
-            validate_fault(v, where,
-                           disk->read_only ? NULL : "open it with O_RDWR, or make the disk read-only",
+        if ((flags & O_ACCMODE) == O_WRONLY || (!reads && (flags & O_ACCMODE) != O_RDWR))
+            validate_fault(v, where, reads ? NULL : "open it with O_RDWR, or make the disk read-only",
                            "descriptor %d is not open for %s", fd,
-                           disk->read_only ? "reading" : "reading and writing");
+                           reads ? "reading" : "reading and writing");
     }
     if (S_ISREG(st.st_mode) && st.st_size == 0)
         validate_fault(v, where, "give it a size: truncate -s 1G FILE", "%s is empty", name);
     else if (S_ISREG(st.st_mode) && st.st_size % SECTOR_BYTES)
         validate_fault(v, where, "a disk's size is a multiple of 512 bytes; is it a raw image?",
                        "%s has %lld bytes", name, (long long)st.st_size);
-    if (disk_lock_probe(fd, disk->read_only) == -EBUSY)
+    if (disk_lock_probe(fd, reads) == -EBUSY)
         validate_fault(v, where, "stop the other machine, or use a copy", "%s is in use %selsewhere",
-                       name, disk->read_only ? "for writing " : "");
-    use(v, where, &st, !disk->read_only);
+                       name, reads ? "for writing " : "");
+    use(v, where, &st, !reads);
 }
 
 void validate_can_make(struct validator *v, const char *where, const char *path)

@@ -175,6 +175,16 @@ static const struct {
      "file, or "
      "let both only read it\n"},
     {GOOD "disks: [{path: root.img, read_only: true}, {path: alias.img, read_only: true}]\n", ""},
+    {GOOD
+     "disks: [{path: root.img, ephemeral: true}, {path: alias.img, ephemeral: true, scratch: dir}]\n",
+     ""},
+    {GOOD "disks: [{path: root.img, ephemeral: true, read_only: true, scratch: no}]\n",
+     "2:37 disks[0].ephemeral: the disk is read-only as well | leave out one of the two\n"
+     "2:69 disks[0].scratch: there is no folder @/no | make it, or correct the path\n"},
+    {GOOD
+     "disks: [{path: root.img, scratch: dir}, {path: data.img, ephemeral: true, scratch: empty}]\n",
+     "2:35 disks[0].scratch: only an ephemeral disk has one | say `ephemeral: true` as well\n"
+     "2:84 disks[1].scratch: @/empty is a file | -\n"},
     {GOOD "disks: [{path: root.img, read_only: true}]\nserial: {output: alias.img}\n",
      "3:18 serial.output: it is the same file as disks[0].path, and one is written | give each its own "
      "file, or "

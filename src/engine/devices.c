@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "block/ephemeral.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "virtio/block.h"
@@ -36,16 +37,20 @@ static int add_disk(struct device_set *set, const struct config_disk *disk, stru
                     const struct log *log, struct dayfly_err *err)
 {
     const char *name = disk->path ? disk->path : disk->id ? disk->id : "disk";
+    bool reads = disk->read_only || disk->ephemeral;
     struct block_raw_options raw = {.read_only = disk->read_only, .io = BLOCK_IO_AUTO};
     struct virtio_block_options options = {.queues = 1};
     struct block *block;
     struct virtio_device *device;
 
-    raw.fd = disk->path ? open(disk->path, (disk->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC)
+    raw.fd = disk->path ? open(disk->path, (reads ? O_RDONLY : O_RDWR) | O_CLOEXEC)
                         : fcntl(disk->fd, F_DUPFD_CLOEXEC, 0);
     if (raw.fd < 0)
         return err_errno(err, errno, "open disk %s", name);
-    int r = block_raw_open(&block, &raw, err);
+    const struct block_ephemeral_options ephemeral = {
+        .base_fd = raw.fd, .dir = disk->scratch, .log = log};
+    int r = disk->ephemeral ? block_ephemeral_open(&block, &ephemeral, err)
+                            : block_raw_open(&block, &raw, err);
     if (r < 0)
         return err_wrap(err, "disk %s", name);
     if (disk->id)

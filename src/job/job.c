@@ -2,7 +2,8 @@
 /*
  * See job.h. The order of things:
  *
- *   open      shares, image and kernel from the store, the initramfs in memory, the writable layer
+ *   open      shares, image and kernel from the store, the initramfs in memory, the empty file system
+ *             that the writable layer begins as
  *   create    a description of the machine, and the machine
  *   boot      start it; the agent calls back over vsock
  *   ready     tell the agent what the machine is to become
@@ -145,7 +146,7 @@ static int open_parts(struct run *run, struct dayfly_err *err)
     if ((r = kernel_initramfs(&run->kernel, options->share_count ? KERNEL_SHARE : 0, &run->initramfs_fd,
                               err)) < 0)
         return r;
-    run->layer_fd = layer_make(run->store.path, options->disk_bytes, err);
+    run->layer_fd = layer_open(run->store.home_fd, run->store.path, options->disk_bytes, err);
     return run->layer_fd < 0 ? run->layer_fd : 0;
 }
 
@@ -171,6 +172,8 @@ static int describe(struct run *run, struct dayfly_err *err)
     root.read_only = true;
     layer.fd = run->layer_fd;
     layer.id = LAYER_SERIAL;
+    layer.ephemeral = true;
+    layer.scratch = run->store.path;
     serial.output_fd = run->console[1];
 
     struct dayfly_config *config;

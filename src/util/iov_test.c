@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "util/arith.h"
 #include "util/testing.h"
 
 #define TEXT "abcdefghij"
