@@ -284,7 +284,8 @@ static int open_in(struct crypt *crypt, const struct block_crypt_options *option
         mmap(NULL, PIECES * PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pool == MAP_FAILED)
         return err_errno(err, errno, "buffers of an encrypted disk");
-    madvise(pool, PIECES * PIECE_BYTES, MADV_DONTDUMP);
+    madvise(pool, PIECES * PIECE_BYTES,
+            MADV_DONTDUMP); /* a cut unit is in it in the clear, for moments */
     crypt->pool = pool;
     for (unsigned i = PIECES; i-- > 0;) {
         struct piece *piece = &crypt->pieces[i];
