@@ -60,9 +60,9 @@ static const struct schema_row disk_rows[] = {
              "can be shared; what the guest writes goes to a nameless file, encrypted with a key that "
              "nobody else has, and is gone with the machine."},
     {"scratch", PATH(struct config_disk, scratch), .example = "/var/tmp", .fallback = "$TMPDIR",
-     .help =
-         "The folder of that nameless file. Where its file system has none without a name, $TMPDIR, "
-         "/var/tmp and /tmp are tried."},
+     .help = "The folder of that nameless file. Where none can be made in it, $TMPDIR, /var/tmp and "
+             "/tmp are "
+             "tried."},
     {0},
 };
 

@@ -425,8 +425,6 @@ static void check_scratch(struct validator *v, size_t index)
         validate_cannot_use(v, where, disk->scratch, "folder", errno, "write");
     else if (!S_ISDIR(st.st_mode))
         validate_fault(v, where, NULL, "%s is a file", disk->scratch);
-    else if (faccessat(AT_FDCWD, disk->scratch, W_OK | X_OK, AT_EACCESS) < 0)
-        validate_cannot_use(v, where, disk->scratch, "folder", errno, "write");
 }
 
 static void check_disk(struct validator *v, size_t index)

@@ -90,6 +90,7 @@ static void test_a_damaged_one_is_replaced(void **state)
     char path[128];
     close(must_open(64 * MIB));
     snprintf(path, sizeof(path), "%s/templates/ext4-1-%llu", home, (unsigned long long)(64 * MIB));
+    assert_int_equal(chmod(path, 0600), 0);
     assert_int_equal(truncate(path, 4096), 0);
     struct stat st;
     int fd = must_open(64 * MIB);
