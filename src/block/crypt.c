@@ -16,6 +16,7 @@
  */
 #include "block/crypt.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,6 @@
 #include "block/cipher.h"
 #include "block/secret.h"
 #include "block/stack.h"
-#include "util/cleanup.h"
 #include "util/err.h"
 #include "util/iov.h"
 
@@ -34,7 +34,7 @@
 #define PIECE_BYTES (32u * 1024)
 #define PIECES      128
 
-_Static_assert(BLOCK_CRYPT_KEY_BYTES == CIPHER_KEY_BYTES, "the same key");
+static_assert(BLOCK_CRYPT_KEY_BYTES == CIPHER_KEY_BYTES, "the same key");
 
 struct job;
 
@@ -284,8 +284,8 @@ static int open_in(struct crypt *crypt, const struct block_crypt_options *option
         mmap(NULL, PIECES * PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pool == MAP_FAILED)
         return err_errno(err, errno, "buffers of an encrypted disk");
-    madvise(pool, PIECES * PIECE_BYTES,
-            MADV_DONTDUMP); /* a cut unit is in it in the clear, for moments */
+    /* A unit that is cut is in it in the clear, for moments. */
+    madvise(pool, PIECES * PIECE_BYTES, MADV_DONTDUMP);
     crypt->pool = pool;
     for (unsigned i = PIECES; i-- > 0;) {
         struct piece *piece = &crypt->pieces[i];

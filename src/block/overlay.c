@@ -26,7 +26,6 @@
 #include "block/overlay_locks.h"
 #include "block/overlay_map.h"
 #include "block/stack.h"
-#include "util/cleanup.h"
 #include "util/err.h"
 #include "util/iov.h"
 

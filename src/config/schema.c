@@ -61,8 +61,7 @@ static const struct schema_row disk_rows[] = {
              "nobody else has, and is gone with the machine."},
     {"scratch", PATH(struct config_disk, scratch), .example = "/var/tmp", .fallback = "$TMPDIR",
      .help = "The folder of that nameless file. Where none can be made in it, $TMPDIR, /var/tmp and "
-             "/tmp are "
-             "tried."},
+             "/tmp are tried."},
     {0},
 };
 

@@ -64,7 +64,7 @@ static void test_drops_cut_exactly(void **state)
     }
 }
 
-static void test_slices_are_exact(void **state)
+static void test_slices_and_fills_are_exact(void **state)
 {
     for (size_t from = 0; from <= 10; from++) {
         for (size_t len = 0; from + len <= 10; len++) {
@@ -77,6 +77,11 @@ static void test_slices_are_exact(void **state)
             assert_int_equal(iov_bytes(slice, count), len);
             assert_int_equal(iov_copy_out(slice, count, 0, buf, 12), len);
             assert_memory_equal(buf, &TEXT[from], len);
+
+            char want[] = TEXT;
+            memset(want + from, 'X', len);
+            iov_fill(p.iov, 4, from, 'X', len);
+            assert_string_equal(p.text, want);
         }
     }
 }
@@ -114,7 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_copies_cross_segments),
         cmocka_unit_test(test_drops_cut_exactly),
-        cmocka_unit_test(test_slices_are_exact),
+        cmocka_unit_test(test_slices_and_fills_are_exact),
         cmocka_unit_test(test_a_cursor_goes_forward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
