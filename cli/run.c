@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
@@ -169,6 +170,17 @@ static void tell_console(char *console)
 /* -- signals ------------------------------------------------------------------------------------------
  */
 
+/* The layer's key is on the heap while the job runs (block/cipher.h): it goes into no core dump, of
+ * this process or of what it starts. A library cannot choose that for its program. */
+static void keep_no_core(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_CORE, &limit) == 0) {
+        limit.rlim_cur = 0;
+        setrlimit(RLIMIT_CORE, &limit);
+    }
+}
+
 /* Blocked before any thread exists, so that only the descriptor sees them. Returns it, or -errno. */
 static int catch_signals(struct dayfly_err *err)
 {
@@ -304,6 +316,7 @@ static int run(const struct call *call)
         .log = &log,
     };
     struct job_result result;
+    keep_no_core();
     int r = job_run(&job, &result, &err);
     raw_terminal_leave(&teller.raw);
     if (r == 0)

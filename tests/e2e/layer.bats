@@ -24,6 +24,7 @@ nameless_files() {
     echo "$marker" >&7
     read -r -t "$LIMIT" line <&8
     [ "$line" = synced ]
+    grep -Eq '^Max core file size +0 ' "/proc/$pid/limits"
     for fd in $(nameless_files "$pid"); do
         bytes=$((bytes + $(stat -L -c '%b * %B' "$fd")))
         if grep -aq "the job's own words" "$fd"; then
