@@ -8,8 +8,9 @@
  *   read           a run of clusters that are in the same place, from there
  *   write          whole clusters to the delta, wherever they were; they are moved when it has them.
  *                  A part of a cluster goes there directly if the cluster is there already and the
- * delta takes such a part; else the cluster is filled into a buffer from where it is, changed, and
- * written whole write zeroes   whole clusters in the map, and a hole in the delta; parts as a write
+ *                  delta takes such a part; else the cluster is filled into a buffer from where it
+ *                  is, changed, and written whole
+ *   write zeroes   whole clusters in the map, and a hole in the delta; parts as a write
  *   discard        the whole clusters in it that are in the delta
  *
  * A job holds its clusters (overlay_locks.h) from before it looks at the map until it has ended, so two
@@ -49,8 +50,8 @@ struct job {
     struct overlay_lock lock;
     struct stack_request lower;
     enum step step;
-    uint64_t at, next,
-        end;             /* done up to, when the step is done up to, and all of it: bytes of the disk */
+    uint64_t at, next; /* bytes of the disk: done up to; done up to when the step is */
+    uint64_t end;
     struct iovec *slice; /* of the request's segments; malloc'ed for the step, or NULL */
     uint8_t *buffer;     /* a cluster; NULL before the first use */
     struct iovec buffer_iov;
