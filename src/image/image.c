@@ -11,7 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "image/layer.h"
 #include "image/root.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -24,7 +23,7 @@ static int damaged(const char *name, struct dayfly_err *err)
 {
     if (err && err->code == ENOENT)
         err->code = EBADMSG;
-    err_wrap(err, "the image %.60s cannot be used; build or import it again under the same name", name);
+    err_wrap(err, "the image %.60s cannot be used; build, import or pull it again under the same name", name);
     return -EBADMSG;
 }
 
@@ -83,49 +82,65 @@ static int64_t parse_created(const char *created)
     return end ? (int64_t)timegm(&tm) : 0;
 }
 
-/* The layer's blob, opened and its digest proved: what is derived from it carries the image's name. */
-static int open_layer(struct store *store, const struct oci_descriptor *layer, struct dayfly_err *err)
+struct open_layers {
+    struct layer_source *sources;
+    size_t count;
+};
+
+static void close_layers(struct open_layers *layers)
 {
-    struct digest found;
-    _cleanup_close_ int fd = store_blob_open(store, &layer->digest, err);
-    if (fd < 0)
-        return fd;
-    int rc = digest_of_fd(fd, &found, NULL);
-    if (rc)
-        return err_errno(err, -rc, "layer");
-    if (!digest_equal(&found, &layer->digest)) {
-        char text[DIGEST_STR_BYTES];
-        return err_set(err, EBADMSG, "layer %s is damaged: its content has another digest",
-                       digest_str(&layer->digest, text));
+    for (size_t i = 0; i < layers->count; i++)
+        close(layers->sources[i].fd);
+    free(layers->sources);
+    *layers = (struct open_layers){0};
+}
+
+/* The layers' blobs, with the digests that they must have: what is derived from them carries the
+ * image's name. Borrows manifest and config. */
+static int open_layers(struct store *store, const struct oci_manifest *manifest,
+                       const struct oci_config *config, struct open_layers *out, struct dayfly_err *err)
+{
+    *out = (struct open_layers){0};
+    if (config->diff_id_count != manifest->layer_count)
+        return err_set(err, EINVAL, "its config names %zu layers and its manifest %zu",
+                       config->diff_id_count, manifest->layer_count);
+    out->sources = calloc(manifest->layer_count, sizeof(*out->sources));
+    if (!out->sources)
+        return err_errno(err, ENOMEM, "image");
+    for (size_t i = 0; i < manifest->layer_count; i++) {
+        int fd = store_blob_open(store, &manifest->layers[i].digest, err);
+        if (fd < 0) {
+            close_layers(out);
+            return fd;
+        }
+        out->sources[out->count++] = (struct layer_source){
+            .fd = fd, .blob = &manifest->layers[i].digest, .diff_id = &config->diff_ids[i]};
     }
-    return steal_fd(&fd);
+    return 0;
 }
 
 static int derive_again(struct store *store, const struct store_entry *entry,
                         const struct oci_manifest *manifest, const struct oci_config *config,
                         const struct log *log, struct dayfly_err *err)
 {
-    if (manifest->layer_count != 1)
-        return err_set(err, ENOTSUP,
-                       "the image %.80s has %zu layers; only images made here, of one "
-                       "layer, can be used yet",
-                       entry->name, manifest->layer_count);
-    log_line(log, LOG_INFO, "making the root file system of %s", entry->name);
-    _cleanup_close_ int fd = open_layer(store, &manifest->layers[0], err);
-    if (fd < 0)
-        return damaged(entry->name, err);
+    struct open_layers layers;
     struct store_file root = {0};
-    struct root_source source = {.layer_fds = &fd,
-                                 .layer_count = 1,
-                                 .identity = entry->manifest,
-                                 .epoch = parse_created(config->created)};
-    int rc = store_file_begin(store, &root, err);
+    log_line(log, LOG_INFO, "making the root file system of %s", entry->name);
+    int rc = open_layers(store, manifest, config, &layers, err);
+    if (rc)
+        return damaged(entry->name, err);
+    const struct root_source source = {.layers = layers.sources,
+                                       .layer_count = layers.count,
+                                       .identity = entry->manifest,
+                                       .epoch = parse_created(config->created)};
+    rc = store_file_begin(store, &root, err);
     if (!rc)
         rc = root_derive(store, &source, &root, log, err);
     if (!rc)
         rc = store_add_root(store, &entry->manifest, &root, err);
     store_file_discard(store, &root);
-    return rc;
+    close_layers(&layers);
+    return rc == -EBADMSG ? damaged(entry->name, err) : rc;
 }
 
 int image_open(struct store *store, const char *text, struct image *out, const struct log *log,
@@ -269,10 +284,10 @@ static int make(struct store *store, const char *name, const char *path, int fd,
     if (rc)
         return rc;
 
-    const struct root_source source = {.layer_fds = &m->layer.fd,
-                                       .layer_count = 1,
-                                       .identity = m->manifest.digest,
-                                       .epoch = config->epoch};
+    /* What we have just written needs no proof but that it can be read again. */
+    const struct layer_source layer = {.fd = m->layer.fd, .diff_id = &facts.diff_id};
+    const struct root_source source = {
+        .layers = &layer, .layer_count = 1, .identity = m->manifest.digest, .epoch = config->epoch};
     rc = store_file_begin(store, &m->root, err);
     if (!rc)
         rc = root_derive(store, &source, &m->root, log, err);

@@ -133,7 +133,7 @@ static void test_a_damaged_layer_makes_no_root(void **state)
     assert_int_equal(unlinkat(f->store.roots_fd, store_root_name(&manifest, name), 0), 0);
     struct image image;
     assert_int_equal(image_open(&f->store, "one", &image, NULL, &err), -EBADMSG);
-    assert_non_null(strstr(err.msg, "layer sha256:"));
+    assert_non_null(strstr(err.msg, "layer 1 of 1, sha256:"));
     assert_int_equal(faccessat(f->store.roots_fd, name, F_OK, 0), -1);
 }
 

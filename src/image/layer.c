@@ -20,7 +20,6 @@
 
 #define NODES_MAX_BYTES (256u << 20)
 #define COPY_BYTES      (1u << 18)
-#define NAME_CUT        "%.120s" /* as much of a name as a message can bear */
 
 /* libarchive converts names between UTF-8 and the thread's locale, and refuses what does not fit: in
  * the C locale that is every name that is not ASCII. Names are bytes here, so work in C.UTF-8, in which
@@ -83,7 +82,7 @@ int layer_entry_check(struct archive_entry *entry, struct layer_tally *tally, st
     if (!name)
         return err_errno(err, ENOMEM, "archive");
     if (!layer_clean_name(name))
-        return err_set(err, EINVAL, "refused: the name \"" NAME_CUT "\" %s", raw,
+        return err_set(err, EINVAL, "refused: the name \"" LAYER_NAME_CUT "\" %s", raw,
                        strstr(raw, "..") ? "leads out of the image" : "is too long");
     const char *hardlink = archive_entry_hardlink(entry);
     if (hardlink) {
@@ -92,7 +91,7 @@ int layer_entry_check(struct archive_entry *entry, struct layer_tally *tally, st
             return err_errno(err, ENOMEM, "archive");
         if (!layer_clean_name(target) || !target[0])
             return err_set(err, EINVAL,
-                           "refused: \"" NAME_CUT "\" is a hard link to \"%.80s\", out of "
+                           "refused: \"" LAYER_NAME_CUT "\" is a hard link to \"%.80s\", out of "
                            "the image",
                            name, hardlink);
         archive_entry_copy_hardlink(entry, target);
@@ -110,7 +109,7 @@ int layer_entry_check(struct archive_entry *entry, struct layer_tally *tally, st
             const char *target = archive_entry_symlink(entry);
             if (!target || !target[0] || strlen(target) >= PATH_MAX)
                 return err_set(err, EINVAL,
-                               "refused: the symbolic link \"" NAME_CUT "\" has no usable "
+                               "refused: the symbolic link \"" LAYER_NAME_CUT "\" has no usable "
                                "target",
                                name);
             break;
@@ -124,11 +123,15 @@ int layer_entry_check(struct archive_entry *entry, struct layer_tally *tally, st
     if (++tally->entries > tally->limits.entries)
         return err_set(err, EFBIG, "refused: more than %llu files",
                        (unsigned long long)tally->limits.entries);
-    if (!hardlink && type == AE_IFREG) {
+    /* A hard link may bring its content along. What nothing is read from has none, whatever it says. */
+    if (!hardlink && type != AE_IFREG) {
+        archive_entry_set_size(entry, 0);
+    } else {
         int64_t size = archive_entry_size(entry);
         if (size < 0 || add_overflows(tally->bytes, (uint64_t)size, &tally->bytes) ||
             tally->bytes > tally->limits.bytes)
-            return err_set(err, EFBIG, "refused: more than %llu GiB of content, at \"" NAME_CUT "\"",
+            return err_set(err, EFBIG,
+                           "refused: more than %llu GiB of content, at \"" LAYER_NAME_CUT "\"",
                            (unsigned long long)(tally->limits.bytes >> 30), name);
     }
     archive_entry_copy_pathname(entry, name[0] ? name : ".");
@@ -300,7 +303,7 @@ static int add_dir(struct writer *w, const char *name, size_t len, struct dayfly
         return -(err ? err->code : EIO);
     /* Following it would be right within the image, but no sane archive needs that. */
     if (node->is_link)
-        return err_set(err, EINVAL, "refused: a file behind the symbolic link \"" NAME_CUT "\"",
+        return err_set(err, EINVAL, "refused: a file behind the symbolic link \"" LAYER_NAME_CUT "\"",
                        node->name);
     if (!is_new)
         return 0;
@@ -440,7 +443,7 @@ static int copy_file(struct writer *w, int fd, struct archive_entry *entry, stru
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return n ? err_errno(err, errno, "cannot read " NAME_CUT, name)
+            return n ? err_errno(err, errno, "cannot read " LAYER_NAME_CUT, name)
                      : err_set(err, EIO, "%.120s shrank while it was read", name);
         if (archive_write_data(w->tar, w->buffer, (size_t)n) < 0)
             return layer_archive_fail(err, w->tar, name);
@@ -468,7 +471,7 @@ static int add_node(struct writer *w, struct archive *disk, struct archive_entry
     if (S_ISREG(node->fts_statp->st_mode)) {
         fd = open(node->fts_accpath, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
         if (fd < 0)
-            return err_errno(err, errno, "cannot read " NAME_CUT, node->fts_path);
+            return err_errno(err, errno, "cannot read " LAYER_NAME_CUT, node->fts_path);
     }
     struct archive_entry *entry = archive_entry_new2(disk), *spare = NULL;
     if (!entry)
@@ -494,7 +497,7 @@ static int walk(struct writer *w, const char *path, struct dayfly_err *err)
     char *roots[] = {(char *)path, NULL};
     FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, by_name);
     if (!fts)
-        return err_errno(err, errno, "cannot read the directory " NAME_CUT, path);
+        return err_errno(err, errno, "cannot read the directory " LAYER_NAME_CUT, path);
     struct archive *disk = archive_read_disk_new();
     struct archive_entry_linkresolver *links = archive_entry_linkresolver_new();
     int rc = 0;
@@ -513,15 +516,15 @@ static int walk(struct writer *w, const char *path, struct dayfly_err *err)
         case FTS_ERR:
         case FTS_NS:
         case FTS_DC:
-            rc = err_errno(err, node->fts_errno ? node->fts_errno : ELOOP, "cannot read " NAME_CUT,
-                           node->fts_path);
+            rc = err_errno(err, node->fts_errno ? node->fts_errno : ELOOP,
+                           "cannot read " LAYER_NAME_CUT, node->fts_path);
             break;
         default:
             rc = add_node(w, disk, links, node, strlen(path), err);
         }
     }
     if (!rc && errno)
-        rc = err_errno(err, errno, "cannot read the directory " NAME_CUT, path);
+        rc = err_errno(err, errno, "cannot read the directory " LAYER_NAME_CUT, path);
     if (links)
         archive_entry_linkresolver_free(links);
     if (disk)

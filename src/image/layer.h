@@ -3,8 +3,8 @@
 #define IMAGE_LAYER_H
 
 /*
- * Layers: file trees as tar streams. Writing makes a layer from a directory or from any archive that
- * libarchive reads; extracting turns layers back into a tree.
+ * Layers: file trees as tar streams (OCI image specification 1.1, layer.md). Writing makes a layer from
+ * a directory or from any archive that libarchive reads; extracting turns layers back into a tree.
  *
  * What is written is normalised, so that the same tree gives the same bytes: pax, names relative to the
  * root, numeric owners, whole-second times, no access or change times, a directory's entries sorted
@@ -46,21 +46,41 @@ int layer_write_from_archive(int fd, const struct layer_limits *limits, struct s
 int layer_write_from_dir(const char *path, const struct layer_limits *limits, struct store_file *out,
                          struct layer_facts *facts, const struct log *log, struct dayfly_err *err);
 
+/* A layer to extract. */
+struct layer_source {
+    int fd;                       /* readable, seekable; borrowed */
+    const struct digest *blob;    /* what its bytes must have; NULL: known to have it */
+    const struct digest *diff_id; /* what its tar must have, uncompressed; NULL: whatever it has */
+};
+
 struct layer_extracted {
-    int64_t newest; /* the latest modification time, seconds */
-    bool has_root;  /* the layer has an entry for the root itself */
+    int64_t newest; /* no modification time is later, seconds */
     /* lost: */
     uint64_t devices;    /* device nodes that may not be made here */
     uint64_t attributes; /* files whose extended attributes or ACLs could not be set */
 };
 
 /*
- * Extract the layer in fd (from its beginning) into the working directory, which should be a chroot's
- * root of its own. `whole`: run with all privileges, so that whatever cannot be kept is an error;
- * without it devices and attributes that are refused are counted in *out.
+ * Extract an image's layers, lowest first, one over the other, into the working directory: an empty
+ * one, which should be a chroot's root. A file of a layer replaces what had its name, whatever both
+ * are; a directory over a directory replaces only owner, mode, times and attributes. Whiteouts
+ * (".wh.NAME", and
+ * ".wh..wh..opq" for all of a directory) take away what lower layers have, wherever in the layer they
+ * stand, and never what their own layer makes. Directories that no entry mentions are root's, 0755, and
+ * as old as `epoch` (seconds), as is the root of a tree that no layer has an entry for.
+ *
+ * Layers are tar, plain or compressed by gzip or zstd. Blob digests and diff_ids are checked over the
+ * bytes that are extracted; a mismatch is -EBADMSG. The limits are those of all layers together.
+ *
+ * Refused: what layer_write_from_archive refuses, and names, whiteouts and hard links behind symbolic
+ * links. Messages name the layer (the first is 1) and the entry.
+ *
+ * `whole`: run with all privileges, so that whatever cannot be kept is an error; without it devices and
+ * attributes that are refused are counted in *out. Labels of the host that made the layer
+ * (security.selinux), and what overlayfs would take for its own (trusted.overlay), are left out.
  */
-int layer_extract(int fd, const struct layer_limits *limits, bool whole, struct layer_extracted *out,
-                  struct dayfly_err *err);
+int layer_extract(const struct layer_source *layers, size_t count, const struct layer_limits *limits,
+                  int64_t epoch, bool whole, struct layer_extracted *out, struct dayfly_err *err);
 
 /* Bring a name from an archive into the form "a/b/c", "" for the root itself, in place. Returns false
  * when it has a ".." component or is too long. */

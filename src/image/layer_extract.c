@@ -1,191 +1,220 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layers back into a tree: layer.h's other half. */
+/* Layers back into a tree: layer.h's other half. libarchive makes the files; what has to be so before
+ * it does is layer_tree.c's, where the bytes come from layer_read.c's. */
 #include "image/layer_impl.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <sys/xattr.h>
 
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 
-#define DIRS_MAX_BYTES (512u << 20)
-
-/* Directories and their times, to be set when nothing is made in them any more. libarchive does that
- * only for directories that it has made itself: not for the root, nor for one that an entry repeats. */
-struct dirs {
-    struct dir {
-        char *path;
-        int64_t mtime;
-    } * items;
-    size_t count, room, bytes;
+struct extraction {
+    struct layer_tree tree;
+    struct layer_tally tally;
+    bool whole;
+    struct layer_extracted *out;
+    /* of the layer at hand */
+    struct layer_reader reader;
+    struct archive *disk;
 };
 
-static int dirs_add(struct dirs *dirs, const char *path, int64_t mtime, struct dayfly_err *err)
-{
-    dirs->bytes += sizeof(*dirs->items) + strlen(path) + 1;
-    if (dirs->bytes > DIRS_MAX_BYTES)
-        return err_set(err, EFBIG, "refused: too many directories");
-    if (dirs->count == dirs->room) {
-        size_t room = dirs->room ? 2 * dirs->room : 64;
-        struct dir *bigger = realloc(dirs->items, room * sizeof(*bigger));
-        if (!bigger)
-            return err_errno(err, ENOMEM, "layer");
-        dirs->items = bigger;
-        dirs->room = room;
-    }
-    char *copy = strdup(path);
-    if (!copy)
-        return err_errno(err, ENOMEM, "layer");
-    dirs->items[dirs->count++] = (struct dir){copy, mtime};
-    return 0;
-}
-
-/* Open a directory below the working directory, following no link on the way; -1 when it is none (any
- * more: a later entry may have replaced it). */
-static int open_below(const char *path)
-{
-    int at = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    while (at >= 0 && *path) {
-        char part[NAME_MAX + 1];
-        size_t len = strcspn(path, "/");
-        if (len > NAME_MAX) {
-            close(at);
-            return -1;
-        }
-        memcpy(part, path, len);
-        part[len] = '\0';
-        int next = openat(at, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        close(at);
-        at = next;
-        path += len + (path[len] == '/');
-    }
-    return at;
-}
-
-static void dirs_set_times(const struct dirs *dirs)
-{
-    for (size_t i = 0; i < dirs->count; i++) {
-        const struct timespec times[2] = {{.tv_sec = dirs->items[i].mtime},
-                                          {.tv_sec = dirs->items[i].mtime}};
-        int fd = open_below(dirs->items[i].path);
-        if (fd >= 0) {
-            futimens(fd, times);
-            close(fd);
-        }
-    }
-}
-
-static void dirs_finish(struct dirs *dirs)
-{
-    for (size_t i = 0; i < dirs->count; i++)
-        free(dirs->items[i].path);
-    free(dirs->items);
-}
-
-static int extract_content(struct archive *from, struct archive *disk, const char *name,
-                           struct dayfly_err *err)
+static int extract_content(struct extraction *x, const char *name, struct dayfly_err *err)
 {
     const void *data;
     size_t len;
     la_int64_t offset;
     int rc;
-    while ((rc = archive_read_data_block(from, &data, &len, &offset)) == ARCHIVE_OK) {
-        if (archive_write_data_block(disk, data, len, offset) < ARCHIVE_WARN)
-            return layer_archive_fail(err, disk, name);
+    while ((rc = archive_read_data_block(x->reader.tar, &data, &len, &offset)) == ARCHIVE_OK) {
+        if (archive_write_data_block(x->disk, data, len, offset) < ARCHIVE_WARN)
+            return layer_archive_fail(err, x->disk, name);
     }
-    return rc == ARCHIVE_EOF ? 0 : layer_archive_fail(err, from, name);
+    return rc == ARCHIVE_EOF ? 0 : layer_archive_fail(err, x->reader.tar, name);
 }
 
-static bool is_refusal(struct archive *disk)
+static bool is_refusal(int code)
 {
-    int code = archive_errno(disk);
     return code == EPERM || code == EACCES || code == EOPNOTSUPP;
 }
 
-static int extract_entry(struct archive *from, struct archive *disk, struct archive_entry *entry,
-                         bool whole, struct dirs *dirs, struct layer_extracted *out,
-                         struct dayfly_err *err)
+/* ---- extended attributes ---- */
+
+static bool is_foreign(const char *xattr)
+{
+    return !strcmp(xattr, "security.selinux") || !strcmp(xattr, "system.nfs4_acl") ||
+           !strncmp(xattr, "trusted.overlay.", 16);
+}
+
+static bool is_acl(const char *xattr)
+{
+    return !strcmp(xattr, "system.posix_acl_access") || !strcmp(xattr, "system.posix_acl_default");
+}
+
+/* Take the foreign attributes out of the entry. libarchive cannot remove one, so the others are added
+ * again to an empty list. */
+static int drop_foreign(struct archive_entry *entry, struct dayfly_err *err)
+{
+    const char *name;
+    const void *value;
+    size_t size;
+    bool any = false;
+    archive_entry_xattr_reset(entry);
+    while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK)
+        any |= is_foreign(name);
+    if (!any)
+        return 0;
+    struct archive_entry *copy = archive_entry_clone(entry);
+    if (!copy)
+        return err_errno(err, ENOMEM, "layer");
+    archive_entry_xattr_clear(entry);
+    archive_entry_xattr_reset(copy);
+    while (archive_entry_xattr_next(copy, &name, &value, &size) == ARCHIVE_OK) {
+        if (!is_foreign(name))
+            archive_entry_xattr_add_entry(entry, name, value, size);
+    }
+    archive_entry_free(copy);
+    return 0;
+}
+
+/* Some tools write ACLs as the attributes that the kernel keeps them in. libarchive passes those over.
+ * Returns 0, 1 when one was refused, or -errno. */
+static int set_raw_acls(struct archive_entry *entry)
+{
+    const char *name;
+    const void *value;
+    size_t size;
+    archive_entry_xattr_reset(entry);
+    while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
+        if (is_acl(name) && lsetxattr(archive_entry_pathname(entry), name, value, size, 0) < 0)
+            return is_refusal(errno) ? 1 : -errno;
+    }
+    return 0;
+}
+
+/* ---- entries ---- */
+
+static int extract_entry(struct extraction *x, struct archive_entry *entry, struct dayfly_err *err)
 {
     const char *name = archive_entry_pathname(entry);
+    bool link = archive_entry_hardlink(entry) != NULL;
     mode_t type = archive_entry_filetype(entry);
-    if (!whole && !archive_entry_hardlink(entry) && (type == AE_IFCHR || type == AE_IFBLK)) {
-        out->devices++;
+    int rc = drop_foreign(entry, err);
+    if (!rc)
+        rc = layer_tree_make_room(&x->tree, entry, err);
+    if (rc)
+        return rc < 0 ? rc : 0;
+    if (!x->whole && !link && (type == AE_IFCHR || type == AE_IFBLK)) {
+        x->out->devices++;
         return 0;
     }
-    if (!archive_entry_hardlink(entry))
-        out->newest = MAX(out->newest, (int64_t)archive_entry_mtime(entry));
+    /* A time between two seconds is not later than the second one. */
+    if (!link)
+        x->out->newest = MAX(x->out->newest, (int64_t)archive_entry_mtime(entry) +
+                                                 (archive_entry_mtime_nsec(entry) > 0));
     bool warned = false;
-    int rc = archive_write_header(disk, entry);
+    rc = archive_write_header(x->disk, entry);
     warned |= rc == ARCHIVE_WARN;
     if (rc < ARCHIVE_WARN)
-        return layer_archive_fail(err, disk, name);
+        return layer_archive_fail(err, x->disk, name);
     if (archive_entry_size(entry) > 0) {
-        rc = extract_content(from, disk, name, err);
+        rc = extract_content(x, name, err);
         if (rc)
             return rc;
     }
-    rc = archive_write_finish_entry(disk);
+    rc = archive_write_finish_entry(x->disk);
     warned |= rc == ARCHIVE_WARN;
-    if (rc < ARCHIVE_WARN || (warned && (whole || !is_refusal(disk))))
-        return layer_archive_fail(err, disk, name);
-    out->attributes += warned;
-    if (type != AE_IFDIR || archive_entry_hardlink(entry))
+    if (rc < ARCHIVE_WARN || (warned && (x->whole || !is_refusal(archive_errno(x->disk)))))
+        return layer_archive_fail(err, x->disk, name);
+    rc = link ? 0 : set_raw_acls(entry);
+    if (rc < 0 || (rc > 0 && x->whole))
+        return err_errno(err, rc < 0 ? -rc : EPERM, "\"" LAYER_NAME_CUT "\": cannot set its ACL", name);
+    x->out->attributes += warned || rc > 0;
+    if (type != AE_IFDIR || link)
         return 0;
-    out->has_root |= !strcmp(name, ".");
-    return dirs_add(dirs, name, archive_entry_mtime(entry), err);
+    const struct timespec mtime = {.tv_sec = archive_entry_mtime(entry),
+                                   .tv_nsec = archive_entry_mtime_nsec(entry)};
+    return layer_tree_add_dir(&x->tree, name, mtime, err);
 }
 
-int layer_extract(int fd, const struct layer_limits *limits, bool whole, struct layer_extracted *out,
-                  struct dayfly_err *err)
+static int extract_entries(struct extraction *x, struct dayfly_err *err)
+{
+    for (;;) {
+        struct archive_entry *entry;
+        int rc = archive_read_next_header(x->reader.tar, &entry);
+        if (rc == ARCHIVE_EOF)
+            return 0;
+        if (rc < ARCHIVE_WARN)
+            return layer_archive_fail(err, x->reader.tar, "not a whole tar archive");
+        rc = layer_entry_check(entry, &x->tally, err);
+        if (rc == 0)
+            rc = layer_is_whiteout(archive_entry_pathname(entry))
+                     ? layer_tree_whiteout(&x->tree, archive_entry_pathname(entry), err)
+                     : extract_entry(x, entry, err);
+        if (rc < 0)
+            return rc;
+    }
+}
+
+/* ---- layers ---- */
+
+static int begin_disk(struct extraction *x, struct dayfly_err *err)
+{
+    x->disk = archive_write_disk_new();
+    if (!x->disk)
+        return err_errno(err, ENOMEM, "layer");
+    if (archive_write_disk_set_options(
+            x->disk, ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME |
+                         ARCHIVE_EXTRACT_ACL | ARCHIVE_EXTRACT_XATTR | ARCHIVE_EXTRACT_SPARSE |
+                         ARCHIVE_EXTRACT_SECURE_NODOTDOT | ARCHIVE_EXTRACT_SECURE_SYMLINKS |
+                         ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS))
+        return layer_archive_fail(err, x->disk, "layer");
+    return 0;
+}
+
+static int extract_layer(struct extraction *x, const struct layer_source *source,
+                         struct dayfly_err *err)
+{
+    int rc = begin_disk(x, err);
+    if (!rc)
+        rc = layer_reader_open(&x->reader, source, &x->tally.limits, err);
+    if (!rc)
+        rc = extract_entries(x, err);
+    if (!rc)
+        rc = layer_reader_check(&x->reader, err);
+    else
+        rc = layer_reader_blame(&x->reader, rc, err);
+    /* Directories get their modes here. */
+    if (!rc && archive_write_close(x->disk) < ARCHIVE_WARN)
+        rc = layer_archive_fail(err, x->disk, "directories");
+    layer_reader_free(&x->reader);
+    if (x->disk)
+        archive_write_free(x->disk);
+    x->disk = NULL;
+    layer_tree_next_layer(&x->tree);
+    return rc;
+}
+
+int layer_extract(const struct layer_source *layers, size_t count, const struct layer_limits *limits,
+                  int64_t epoch, bool whole, struct layer_extracted *out, struct dayfly_err *err)
 {
     locale_t saved, utf8 = layer_utf8_begin(&saved);
-    struct archive *from = layer_reader_new(), *disk = archive_write_disk_new();
-    struct layer_tally tally = {.limits = *limits};
-    struct dirs dirs = {0};
-    int rc = 0;
-    *out = (struct layer_extracted){.newest = INT64_MIN};
-    if (!from || !disk)
-        rc = err_errno(err, ENOMEM, "layer");
-    if (!rc && lseek(fd, 0, SEEK_SET) < 0)
-        rc = err_errno(err, errno, "layer");
-    if (!rc && archive_read_open_fd(from, fd, LAYER_READ_BYTES))
-        rc = layer_archive_fail(err, from, "layer");
-    if (!rc && archive_write_disk_set_options(
-                   disk, ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME |
-                             ARCHIVE_EXTRACT_ACL | ARCHIVE_EXTRACT_XATTR | ARCHIVE_EXTRACT_SPARSE |
-                             ARCHIVE_EXTRACT_SECURE_NODOTDOT | ARCHIVE_EXTRACT_SECURE_SYMLINKS |
-                             ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS))
-        rc = layer_archive_fail(err, disk, "layer");
-    while (!rc) {
-        struct archive_entry *entry;
-        int got = archive_read_next_header(from, &entry);
-        if (got == ARCHIVE_EOF)
-            break;
-        if (got < ARCHIVE_WARN) {
-            rc = layer_archive_fail(err, from, "layer");
-            break;
-        }
-        rc = layer_entry_check(entry, &tally, err);
-        if (rc == 0)
-            rc = extract_entry(from, disk, entry, whole, &dirs, out, err);
-        else if (rc > 0)
-            rc = 0;
+    struct extraction x = {.tally.limits = *limits, .whole = whole, .out = out};
+    *out = (struct layer_extracted){.newest = epoch};
+    int rc = layer_tree_begin(&x.tree, epoch, err);
+    for (size_t i = 0; !rc && i < count; i++) {
+        rc = extract_layer(&x, &layers[i], err);
+        char name[DIGEST_STR_BYTES] = "";
+        if (rc && layers[i].blob)
+            digest_str(layers[i].blob, name);
+        if (rc)
+            err_wrap(err, "layer %zu of %zu%s%.19s", i + 1, count, name[0] ? ", " : "", name);
     }
-    /* Directories get their modes here. */
-    if (!rc && archive_write_close(disk) < ARCHIVE_WARN)
-        rc = layer_archive_fail(err, disk, "layer");
     if (!rc)
-        dirs_set_times(&dirs);
-    dirs_finish(&dirs);
-    if (disk)
-        archive_write_free(disk);
-    if (from)
-        archive_read_free(from);
+        layer_tree_set_times(&x.tree);
+    layer_tree_finish(&x.tree);
     layer_utf8_end(utf8, saved);
     return rc;
 }

@@ -88,10 +88,11 @@ static int to_layer(int fd, const struct layer_limits *limits, struct store_file
 static int extract_into(const char *dir, int layer_fd, struct dayfly_err *err)
 {
     struct layer_extracted extracted;
+    const struct layer_source source = {.fd = layer_fd};
     int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_int_equal(mkdir(dir, 0755), 0);
     assert_int_equal(chdir(dir), 0);
-    int rc = layer_extract(layer_fd, &LAYER_LIMITS, geteuid() == 0, &extracted, err);
+    int rc = layer_extract(&source, 1, &LAYER_LIMITS, 0, geteuid() == 0, &extracted, err);
     assert_int_equal(fchdir(here), 0);
     close(here);
     return rc;

@@ -124,6 +124,25 @@ static int string_read(const json_t *config, const char *key, char **out, struct
     return *out ? 0 : err_errno(err, ENOMEM, "%s", key);
 }
 
+/* rootfs.diff_ids; absent, there are none. */
+static int diff_ids_read(const json_t *doc, struct oci_config *out, struct dayfly_err *err)
+{
+    const json_t *list = json_object_get(json_object_get(doc, "rootfs"), "diff_ids");
+    size_t count = json_array_size(list);
+    if (count > OCI_MAX_LAYERS)
+        return err_set(err, EINVAL, "%zu diff_ids; at most %u are allowed", count, OCI_MAX_LAYERS);
+    out->diff_ids = calloc(count + 1, sizeof(*out->diff_ids));
+    if (!out->diff_ids)
+        return err_errno(err, ENOMEM, "diff_ids");
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        if (!text || !digest_parse(text, &out->diff_ids[i]))
+            return err_set(err, EINVAL, "a diff_id is no sha256 digest");
+    }
+    out->diff_id_count = count;
+    return 0;
+}
+
 /* Facts for people and for one comparison: what does not fit is cut. */
 static void copy_cut(const json_t *doc, const char *key, char *out, size_t size)
 {
@@ -147,6 +166,8 @@ int oci_config_parse(const char *json, size_t len, struct oci_config *out, struc
         rc = string_read(config, "User", &c.user, err);
     if (!rc)
         rc = string_read(config, "WorkingDir", &c.working_dir, err);
+    if (!rc)
+        rc = diff_ids_read(doc, &c, err);
     if (rc) {
         oci_config_finish(&c);
         return err_wrap(err, "image config");
@@ -165,6 +186,7 @@ void oci_config_finish(struct oci_config *config)
     strings_free(config->cmd);
     free(config->user);
     free(config->working_dir);
+    free(config->diff_ids);
     *config = (struct oci_config){0};
 }
 

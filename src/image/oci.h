@@ -52,12 +52,15 @@ struct oci_manifest {
     size_t layer_count;
 };
 
-/* What a container of the image runs with. Lists are NULL-terminated and never NULL; user and
- * working_dir are never NULL ("" when the image does not say). */
+/* What a container of the image runs with, and what its layers unpack to. Lists of words are
+ * NULL-terminated and never NULL; user and working_dir are never NULL ("" when the image does not say).
+ */
 struct oci_config {
     char **env, **entrypoint, **cmd;
     char *user, *working_dir;
     char architecture[32], os[32], created[40];
+    struct digest *diff_ids; /* of the uncompressed layers, lowest first */
+    size_t diff_id_count;
 };
 
 /* Read a document of `len` bytes. On success the caller finishes *out; on failure nothing is left. */

@@ -13,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "image/layer.h"
 #include "image/scratch.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
@@ -42,25 +41,12 @@ struct extraction {
 static int extract_here(const struct root_source *source, bool whole, struct layer_extracted *out,
                         struct dayfly_err *err)
 {
-    int rc = 0;
     umask(0);
-    /* For archives that say nothing about the root itself. */
+    /* For layers that say nothing about the root itself. */
     if (chmod(".", 0755) < 0 || chown(".", 0, 0) < 0)
         return err_errno(err, errno, "root directory");
-    struct timespec epoch[2] = {{.tv_sec = source->epoch}, {.tv_sec = source->epoch}};
-    *out = (struct layer_extracted){.newest = source->epoch};
-    for (size_t i = 0; !rc && i < source->layer_count; i++) {
-        struct layer_extracted part;
-        rc = layer_extract(source->layer_fds[i], &LAYER_LIMITS, whole, &part, err);
-        out->newest = MAX(out->newest, part.newest);
-        out->has_root |= part.has_root;
-        out->devices += part.devices;
-        out->attributes += part.attributes;
-    }
-    /* Files that were made moved it to just now. */
-    if (!out->has_root)
-        utimensat(AT_FDCWD, ".", epoch, 0);
-    return rc;
+    return layer_extract(source->layers, source->layer_count, &LAYER_LIMITS, source->epoch, whole, out,
+                         err);
 }
 
 static void extract_child(const struct job *job, const struct scratch_place *place, int report_fd)

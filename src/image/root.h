@@ -11,18 +11,19 @@
  * Uncompressed, by measurement: doc/images.md.
  */
 
-#include "image/oci.h"
+#include "image/layer.h"
 #include "image/store.h"
 #include "util/log.h"
 
 struct root_source {
-    const int *layer_fds; /* lowest first; readable, seekable */
+    const struct layer_source *layers; /* lowest first */
     size_t layer_count;
-    struct digest identity; /* what the UUID is made from: the first layer's diff_id or the manifest */
+    struct digest identity; /* what the UUID is made from: the manifest's */
     int64_t epoch;          /* seconds: the file system's own time, and a root's that no layer has */
 };
 
-/* Make the EROFS in `out`, which store_file_begin has begun; finished on success. */
+/* Make the EROFS in `out`, which store_file_begin has begun; finished on success. -EBADMSG when a layer
+ * has not the digests that it should. */
 int root_derive(struct store *store, const struct root_source *source, struct store_file *out,
                 const struct log *log, struct dayfly_err *err);
 

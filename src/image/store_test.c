@@ -202,7 +202,7 @@ static void test_damage_is_seen_and_an_import_repairs_it(void **state)
     damage(store.blobs_fd, digest_hex(&manifest, name));
     assert_int_equal(image_open(&store, "tools", &image, NULL, &err), -EBADMSG);
     assert_non_null(strstr(err.msg, "damaged"));
-    assert_non_null(strstr(err.msg, "import it again"));
+    assert_non_null(strstr(err.msg, "pull it again"));
     assert_int_equal(testing_image(&store, "tools:latest", "one", &manifest), 0);
     assert_int_equal(check_store(&store), 1);
 
