@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dayfly image ls|build|import|inspect|rm */
-#include "command.h"
+/* dayfly image ls|build|import|inspect|rm, and the table of all its subcommands */
+#include "image.h"
 
 #include <errno.h>
 #include <string.h>
@@ -10,10 +10,8 @@
 #include "image/image.h"
 #include "listing.h"
 #include "util/err.h"
-#include "util/log.h"
 
-/* Progress and warnings, for people. */
-static const struct log progress = {.write = log_to_stderr, .level = LOG_INFO};
+const struct log image_progress = {.write = log_to_stderr, .level = LOG_INFO};
 
 /* ---- ls, rm ---- */
 
@@ -21,16 +19,17 @@ static void fill_table(struct table *table, const json_t *images)
 {
     json_t *image;
     size_t i;
-    table_row(table, "NAME", "DIGEST", "CREATED", "ROOT", NULL);
+    table_row(table, "NAME", "DIGEST", "CREATED", "OWN", "SHARED", NULL);
     json_array_foreach (images, i, image) {
-        char size[TABLE_SIZE_BYTES], digest[TABLE_DIGEST_BYTES];
+        char own[TABLE_SIZE_BYTES], shared[TABLE_SIZE_BYTES], digest[TABLE_DIGEST_BYTES];
         const char *created = json_string_value(json_object_get(image, "created"));
         table_row(table, json_string_value(json_object_get(image, "name")),
                   table_digest(json_object_get(image, "digest"), digest),
                   json_is_true(json_object_get(image, "damaged")) ? "(damaged)"
                   : created                                       ? created
                                                                   : "-",
-                  table_size(json_object_get(image, "root_bytes"), size), NULL);
+                  table_size(json_object_get(image, "own_bytes"), own),
+                  table_size(json_object_get(image, "shared_bytes"), shared), NULL);
     }
 }
 
@@ -55,6 +54,8 @@ static int ls_run(const struct call *call)
 static const struct command ls_command = {
     .name = "ls",
     .summary = "list the images",
+    .description = "OWN is what would be free without the name, SHARED what other names need as well: "
+                   "layers that images have in common, or all of an image that has two names.",
     .rows = listing_rows,
     .options_size = sizeof(struct listing_options),
     .run = ls_run,
@@ -112,7 +113,7 @@ static int build_run(const struct call *call)
                                           .suite = options->debian,
                                           .include = options->include,
                                           .show_progress = isatty(STDERR_FILENO)};
-    int rc = debian_build(&store, &debian, digest, &progress, &err);
+    int rc = debian_build(&store, &debian, digest, &image_progress, &err);
     store_close(&store);
     if (rc)
         return command_fail(call, &err);
@@ -158,7 +159,7 @@ static int import_run(const struct call *call)
         return command_fail(call, &err);
     bool from_stdin = !strcmp(path, "-");
     int rc = image_import(&store, call->operands[0], from_stdin ? "standard input" : path,
-                          from_stdin ? STDIN_FILENO : -1, &config, digest, &progress, &err);
+                          from_stdin ? STDIN_FILENO : -1, &config, digest, &image_progress, &err);
     store_close(&store);
     if (rc)
         return command_fail(call, &err);
@@ -207,12 +208,21 @@ static const struct command inspect_command = {
     .run = inspect_run,
 };
 
-static const struct command *const children[] = {&ls_command,      &build_command, &import_command,
-                                                 &inspect_command, &rm_command,    NULL};
+static const struct command *const children[] = {&ls_command,
+                                                 &build_command,
+                                                 &import_command,
+                                                 &image_pull_command,
+                                                 &image_push_command,
+                                                 &image_tag_command,
+                                                 &inspect_command,
+                                                 &image_verify_command,
+                                                 &rm_command,
+                                                 &image_prune_command,
+                                                 NULL};
 
 const struct command image_command = {
     .name = "image",
-    .summary = "make, list and remove images",
+    .summary = "make, fetch, give away and remove images",
     .description =
         "An image is the root file system that sandboxes start from, with what to run in it. "
         "IMAGE is NAME, NAME:TAG or sha256:DIGEST; without a tag, latest is meant.",

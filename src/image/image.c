@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "image/image.h"
+#include "image/image_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,17 +18,17 @@
 
 /* ---- looking ---- */
 
-/* Put the name and the way out in front of what is wrong with an image that is there. */
-static int damaged(const char *name, struct dayfly_err *err)
+int image_damaged(const char *name, struct dayfly_err *err)
 {
     if (err && err->code == ENOENT)
         err->code = EBADMSG;
-    err_wrap(err, "the image %.60s cannot be used; build, import or pull it again under the same name", name);
+    err_wrap(err, "the image %.60s cannot be used; build, import or pull it again under the same name",
+             name);
     return -EBADMSG;
 }
 
-static int read_manifest(struct store *store, const struct store_entry *entry, struct oci_manifest *out,
-                         struct dayfly_err *err)
+int image_read_manifest(struct store *store, const struct store_entry *entry, struct oci_manifest *out,
+                        struct dayfly_err *err)
 {
     _cleanup_free_ char *text = NULL;
     size_t len;
@@ -36,8 +36,8 @@ static int read_manifest(struct store *store, const struct store_entry *entry, s
     return rc ? rc : oci_manifest_parse(text, len, out, err);
 }
 
-static int read_config(struct store *store, const struct oci_manifest *manifest, struct oci_config *out,
-                       struct dayfly_err *err)
+int image_read_config(struct store *store, const struct oci_manifest *manifest, struct oci_config *out,
+                      struct dayfly_err *err)
 {
     _cleanup_free_ char *text = NULL;
     size_t len;
@@ -54,24 +54,24 @@ static int open_locked(struct store *store, const struct oci_ref *ref, struct st
     int rc = store_find(store, ref, entry, err);
     if (rc)
         return rc;
-    rc = read_manifest(store, entry, manifest, err);
+    rc = image_read_manifest(store, entry, manifest, err);
     if (!rc)
-        rc = read_config(store, manifest, &image->config, err);
+        rc = image_read_config(store, manifest, &image->config, err);
     if (rc)
-        return damaged(entry->name, err);
+        return image_damaged(entry->name, err);
     if (!entry->has_root)
         return 0;
     int fd = openat(store->roots_fd, store_root_name(&entry->manifest, name),
                     O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno != ENOENT) {
         err_errno(err, errno, "root file system");
-        return damaged(entry->name, err);
+        return image_damaged(entry->name, err);
     }
     image->root_fd = fd;
     if (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0)
         return err_errno(err, errno, "cannot lock the root file system of %.80s", entry->name);
     if (fd >= 0 && root_check(fd, entry->root_bytes, err))
-        return damaged(entry->name, err);
+        return image_damaged(entry->name, err);
     return 0;
 }
 
@@ -97,7 +97,7 @@ static void close_layers(struct open_layers *layers)
 
 /* The layers' blobs, with the digests that they must have: what is derived from them carries the
  * image's name. Borrows manifest and config. */
-static int open_layers(struct store *store, const struct oci_manifest *manifest,
+static int open_layers(int blobs_fd, const struct oci_manifest *manifest,
                        const struct oci_config *config, struct open_layers *out, struct dayfly_err *err)
 {
     *out = (struct open_layers){0};
@@ -108,39 +108,66 @@ static int open_layers(struct store *store, const struct oci_manifest *manifest,
     if (!out->sources)
         return err_errno(err, ENOMEM, "image");
     for (size_t i = 0; i < manifest->layer_count; i++) {
-        int fd = store_blob_open(store, &manifest->layers[i].digest, err);
-        if (fd < 0) {
+        const struct oci_descriptor *layer = &manifest->layers[i];
+        char hex[DIGEST_HEX_BYTES];
+        digest_hex(&layer->digest, hex);
+        int fd = -1, rc = 0;
+        if (!oci_is_layer(layer->media_type))
+            rc = err_set(err, EINVAL, "it holds no layers of files but \"%.80s\"", layer->media_type);
+        else if ((fd = openat(blobs_fd, hex, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) < 0)
+            rc = err_errno(err, errno, "blob sha256:%s", hex);
+        if (rc) {
             close_layers(out);
-            return fd;
+            return rc;
         }
-        out->sources[out->count++] = (struct layer_source){
-            .fd = fd, .blob = &manifest->layers[i].digest, .diff_id = &config->diff_ids[i]};
+        out->sources[out->count++] =
+            (struct layer_source){.fd = fd, .blob = &layer->digest, .diff_id = &config->diff_ids[i]};
     }
     return 0;
+}
+
+int image_derive(struct store *store, int blobs_fd, const struct digest *identity,
+                 const struct oci_manifest *manifest, const struct oci_config *config,
+                 struct store_file *root, const struct log *log, struct dayfly_err *err)
+{
+    struct open_layers layers;
+    int rc = open_layers(blobs_fd, manifest, config, &layers, err);
+    if (rc)
+        return rc;
+    const struct root_source source = {.layers = layers.sources,
+                                       .layer_count = layers.count,
+                                       .identity = *identity,
+                                       .epoch = parse_created(config->created)};
+    rc = store_file_begin(store, root, err);
+    if (!rc)
+        rc = root_derive(store, &source, root, log, err);
+    close_layers(&layers);
+    return rc;
 }
 
 static int derive_again(struct store *store, const struct store_entry *entry,
                         const struct oci_manifest *manifest, const struct oci_config *config,
                         const struct log *log, struct dayfly_err *err)
 {
-    struct open_layers layers;
     struct store_file root = {0};
     log_line(log, LOG_INFO, "making the root file system of %s", entry->name);
-    int rc = open_layers(store, manifest, config, &layers, err);
-    if (rc)
-        return damaged(entry->name, err);
-    const struct root_source source = {.layers = layers.sources,
-                                       .layer_count = layers.count,
-                                       .identity = entry->manifest,
-                                       .epoch = parse_created(config->created)};
-    rc = store_file_begin(store, &root, err);
-    if (!rc)
-        rc = root_derive(store, &source, &root, log, err);
+    int rc = image_derive(store, store->blobs_fd, &entry->manifest, manifest, config, &root, log, err);
     if (!rc)
         rc = store_add_root(store, &entry->manifest, &root, err);
+    else if (rc == -EBADMSG || rc == -EINVAL || rc == -ENOENT)
+        rc = image_damaged(entry->name, err);
     store_file_discard(store, &root);
-    close_layers(&layers);
-    return rc == -EBADMSG ? damaged(entry->name, err) : rc;
+    return rc;
+}
+
+int image_check_platform(const char *name, const struct oci_config *config, struct dayfly_err *err)
+{
+    if (config->os[0] && strcmp(config->os, "linux") != 0)
+        return err_set(err, EINVAL, "the image %.80s is for %s, not for Linux", name, config->os);
+    if (config->architecture[0] && strcmp(config->architecture, OCI_ARCHITECTURE) != 0)
+        return err_set(err, EINVAL, "the image %.80s is for %s; this machine runs " OCI_ARCHITECTURE,
+                       name, config->architecture);
+    return 0;
 }
 
 int image_open(struct store *store, const char *text, struct image *out, const struct log *log,
@@ -157,10 +184,12 @@ int image_open(struct store *store, const char *text, struct image *out, const s
             rc = open_locked(store, &ref, &entry, &manifest, out, err);
             store_unlock(store);
         }
-        if (!rc && out->config.architecture[0] && strcmp(out->config.architecture, OCI_ARCHITECTURE))
-            rc = err_set(err, EINVAL, "the image %.80s is for %s; this machine runs " OCI_ARCHITECTURE,
-                         entry.name, out->config.architecture);
+        if (!rc)
+            rc = image_check_platform(entry.name, &out->config, err);
         if (!rc && out->root_fd >= 0) {
+            /* When it was last used, for prune; not ours, it stays unknown. */
+            const struct timespec used[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
+            futimens(out->root_fd, used);
             memcpy(out->name, entry.name, sizeof(out->name));
             digest_str(&entry.manifest, out->manifest_digest);
             digest_str(&entry.root, out->root_digest);
@@ -318,103 +347,4 @@ int image_import(struct store *store, const char *name, const char *path, int fd
     store_file_discard(store, &m.manifest);
     store_file_discard(store, &m.root);
     return rc;
-}
-
-/* ---- describing ---- */
-
-static json_t *load_blob_json(struct store *store, const struct digest *digest, struct dayfly_err *err)
-{
-    _cleanup_free_ char *text = NULL;
-    size_t len;
-    return store_blob_read(store, digest, &text, &len, err) ? NULL : oci_json_load(text, len, err);
-}
-
-static json_t *describe_entry(struct store *store, const struct store_entry *entry,
-                              struct dayfly_err *err)
-{
-    char digest[DIGEST_STR_BYTES];
-    struct oci_manifest m;
-    if (read_manifest(store, entry, &m, err))
-        return NULL;
-    _cleanup_json_ json_t *manifest = load_blob_json(store, &entry->manifest, err);
-    _cleanup_json_ json_t *config = manifest ? load_blob_json(store, &m.config.digest, err) : NULL;
-    oci_manifest_finish(&m);
-    if (!config)
-        return NULL;
-    json_t *out =
-        json_pack("{s:s, s:s, s:O, s:O}", "name", entry->name, "digest",
-                  digest_str(&entry->manifest, digest), "manifest", manifest, "config", config);
-    if (out && entry->has_root) {
-        char path[STORE_ROOT_NAME_BYTES];
-        json_object_set_new(out, "root",
-                            json_pack("{s:s+++, s:s, s:I}", "path", store->path, "/", "roots/sha256/",
-                                      store_root_name(&entry->manifest, path), "digest",
-                                      digest_str(&entry->root, digest), "bytes",
-                                      (json_int_t)entry->root_bytes));
-    }
-    if (!out)
-        err_errno(err, ENOMEM, "image");
-    return out;
-}
-
-json_t *image_describe(struct store *store, const char *text, struct dayfly_err *err)
-{
-    struct oci_ref ref;
-    struct store_entry entry;
-    json_t *out = NULL;
-    if (oci_ref_parse(text, &ref, err) || store_lock_shared(store, err))
-        return NULL;
-    if (store_find(store, &ref, &entry, err) == 0) {
-        out = describe_entry(store, &entry, err);
-        if (!out)
-            damaged(entry.name, err);
-    }
-    store_unlock(store);
-    return out;
-}
-
-/* A damaged image is listed as what is known of it: `ls` is where one looks when something is wrong. */
-static json_t *list_entry(struct store *store, const struct store_entry *entry)
-{
-    char digest[DIGEST_STR_BYTES];
-    struct oci_manifest m;
-    struct oci_config c;
-    uint64_t bytes = 0;
-    json_t *out =
-        json_pack("{s:s, s:s}", "name", entry->name, "digest", digest_str(&entry->manifest, digest));
-    if (!out)
-        return NULL;
-    if (entry->has_root)
-        json_object_set_new(out, "root_bytes", json_integer((json_int_t)entry->root_bytes));
-    if (read_manifest(store, entry, &m, NULL)) {
-        json_object_set_new(out, "damaged", json_true());
-        return out;
-    }
-    for (size_t i = 0; i < m.layer_count; i++)
-        bytes += m.layers[i].size;
-    json_object_set_new(out, "layers_bytes", json_integer((json_int_t)bytes));
-    if (read_config(store, &m, &c, NULL)) {
-        json_object_set_new(out, "damaged", json_true());
-    } else {
-        json_object_set_new(out, "created", json_string(c.created));
-        oci_config_finish(&c);
-    }
-    oci_manifest_finish(&m);
-    return out;
-}
-
-json_t *image_list(struct store *store, struct dayfly_err *err)
-{
-    _cleanup_free_ struct store_entry *entries = NULL;
-    size_t count = 0;
-    if (store_lock_shared(store, err))
-        return NULL;
-    json_t *out = NULL;
-    if (store_entries(store, &entries, &count, err) == 0) {
-        out = json_array();
-        for (size_t i = 0; i < count; i++)
-            json_array_append_new(out, list_entry(store, &entries[i]));
-    }
-    store_unlock(store);
-    return out;
 }

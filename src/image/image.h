@@ -51,7 +51,9 @@ int image_import(struct store *store, const char *name, const char *path, int fd
 /* For `image inspect`: everything known of an image, as one JSON object. NULL and *err on failure. */
 json_t *image_describe(struct store *store, const char *ref, struct dayfly_err *err);
 
-/* For `image ls`: an array of objects name, digest, created, layers_bytes, root_bytes. */
+/* For `image ls`: an array of objects name, digest, created, layers_bytes, root_bytes, and how much of
+ * the store it takes: own_bytes, which would be free without it, and shared_bytes, which other names
+ * need as well. */
 json_t *image_list(struct store *store, struct dayfly_err *err);
 
 #endif

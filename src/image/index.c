@@ -304,11 +304,94 @@ int store_add_root(struct store *store, const struct digest *manifest, struct st
     return rc;
 }
 
-/* True when a sandbox holds the manifest's root. */
+/* True when a sandbox holds the root file. */
 static bool root_in_use(struct store *store, const char *name)
 {
     _cleanup_close_ int fd = openat(store->roots_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+}
+
+bool store_root_in_use(struct store *store, const struct digest *manifest)
+{
+    char name[STORE_ROOT_NAME_BYTES];
+    return root_in_use(store, store_root_name(manifest, name));
+}
+
+int store_drop_root(struct store *store, const struct digest *manifest, struct dayfly_err *err)
+{
+    char name[STORE_ROOT_NAME_BYTES];
+    int rc = store_lock_exclusive(store, err);
+    if (rc)
+        return rc;
+    store_root_name(manifest, name);
+    if (root_in_use(store, name))
+        rc = err_set(err, EBUSY, "the root file system is in use by a running sandbox");
+    else if (unlinkat(store->roots_fd, name, 0) < 0 && errno != ENOENT)
+        rc = err_errno(err, errno, "cannot remove the root file system");
+    store_unlock(store);
+    return rc;
+}
+
+static int tag_locked(struct store *store, const struct oci_ref *ref, const char *name,
+                      struct dayfly_err *err)
+{
+    struct store_entry source;
+    int rc = store_find(store, ref, &source, err);
+    if (rc)
+        return rc;
+    _cleanup_json_ json_t *index = index_load(store, err);
+    if (!index)
+        return -(err ? err->code : EIO);
+    json_t *manifests = json_object_get(index, "manifests"), *object;
+    _cleanup_json_ json_t *copy = NULL;
+    size_t i;
+    json_array_foreach (manifests, i, object) {
+        struct store_entry entry;
+        if (!copy && entry_read(object, &entry) && !strcmp(entry.name, source.name))
+            copy = json_deep_copy(object);
+    }
+    drop_name(manifests, name);
+    if (!copy ||
+        json_object_set_new(json_object_get(copy, "annotations"), OCI_ANNOTATION_REF,
+                            json_string(name)) ||
+        json_array_append(manifests, copy))
+        return err_errno(err, ENOMEM, "image index");
+    return index_save(store, index, err);
+}
+
+int store_tag(struct store *store, const struct oci_ref *ref, const char *name, struct dayfly_err *err)
+{
+    int rc = store_lock_exclusive(store, err);
+    if (rc)
+        return rc;
+    rc = tag_locked(store, ref, name, err);
+    if (!rc)
+        store_sweep(store);
+    store_unlock(store);
+    return rc;
+}
+
+int store_forget(struct store *store, const struct digest *gone, size_t count, struct dayfly_err *err)
+{
+    _cleanup_json_ json_t *index = index_load(store, err);
+    if (!index)
+        return -(err ? err->code : EIO);
+    json_t *manifests = json_object_get(index, "manifests");
+    for (size_t i = json_array_size(manifests); i-- > 0;) {
+        struct store_entry entry;
+        if (!entry_read(json_array_get(manifests, i), &entry))
+            continue;
+        for (size_t g = 0; g < count; g++) {
+            if (digest_equal(&entry.manifest, &gone[g])) {
+                json_array_remove(manifests, i);
+                break;
+            }
+        }
+    }
+    int rc = index_save(store, index, err);
+    if (!rc)
+        store_sweep(store);
+    return rc;
 }
 
 static int remove_locked(struct store *store, const struct oci_ref *ref, struct dayfly_err *err)

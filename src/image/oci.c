@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/json.h"
@@ -46,11 +47,41 @@ int oci_descriptor_parse(const json_t *object, struct oci_descriptor *out, struc
     return 0;
 }
 
+bool oci_is_layer(const char *type)
+{
+    static const char *const known[] = {"application/vnd.oci.image.layer.v1.tar",
+                                        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+                                        "application/vnd.docker.image.rootfs.diff.tar",
+                                        "application/vnd.docker.image.rootfs.foreign.diff.tar"};
+    static const char *const packed[] = {"", "+gzip", "+zstd", ".gzip", ".zstd"};
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        size_t len = strlen(known[i]);
+        for (size_t p = 0; p < ARRAY_SIZE(packed) && !strncmp(type, known[i], len); p++) {
+            if (!strcmp(type + len, packed[p]))
+                return true;
+        }
+    }
+    return false;
+}
+
 json_t *oci_descriptor_json(const char *media_type, const struct digest *digest, uint64_t size)
 {
     char text[DIGEST_STR_BYTES];
     return json_pack("{s:s, s:s, s:I}", "mediaType", media_type, "digest", digest_str(digest, text),
                      "size", (json_int_t)size);
+}
+
+int oci_index_parse(const char *json, size_t len, struct oci_descriptor *out, struct dayfly_err *err)
+{
+    _cleanup_json_ json_t *doc = oci_json_load(json, len, err);
+    if (!doc)
+        return err_wrap(err, "image index");
+    const json_t *list = json_object_get(doc, "manifests");
+    if (!json_is_array(list) || json_array_size(list) != 1)
+        return err_set(err, EINVAL, "image index: one manifest expected, not %zu",
+                       json_array_size(list));
+    int rc = oci_descriptor_parse(json_array_get(list, 0), out, err);
+    return rc ? err_wrap(err, "image index") : 0;
 }
 
 int oci_manifest_parse(const char *json, size_t len, struct oci_manifest *out, struct dayfly_err *err)

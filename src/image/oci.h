@@ -76,8 +76,14 @@ json_t *oci_json_load(const char *json, size_t len, struct dayfly_err *err);
 /* Read a descriptor object (of a manifest's layers or of an index). */
 int oci_descriptor_parse(const json_t *object, struct oci_descriptor *out, struct dayfly_err *err);
 
+/* True for the media types of OCI's and Docker's layers, in clear, however they are compressed. */
+bool oci_is_layer(const char *media_type);
+
 /* A new descriptor object, NULL when memory is out. */
 json_t *oci_descriptor_json(const char *media_type, const struct digest *digest, uint64_t size);
+
+/* The manifest that an index (an image layout's) of exactly one entry names. */
+int oci_index_parse(const char *json, size_t len, struct oci_descriptor *out, struct dayfly_err *err);
 
 /* What a person calls an image: NAME[:TAG] or sha256:HEX. */
 struct oci_ref {

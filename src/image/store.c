@@ -158,7 +158,7 @@ void store_unlock(struct store *store)
 
 /* ---- temporaries ---- */
 
-static int temp_name(char name[40], struct dayfly_err *err)
+int store_temp_name(char name[40], struct dayfly_err *err)
 {
     uint64_t random;
     if (getrandom(&random, sizeof(random), 0) != sizeof(random))
@@ -172,7 +172,7 @@ static int temp_name(char name[40], struct dayfly_err *err)
 static int begin_named(struct store *store, struct store_file *file, struct dayfly_err *err)
 {
     char name[40];
-    int rc = temp_name(name, err);
+    int rc = store_temp_name(name, err);
     if (!rc)
         rc = store_lock_exclusive(store, err);
     if (rc)
@@ -236,7 +236,7 @@ int store_file_commit(struct store *store, struct store_file *file, int dir_fd, 
         /* Link and rename instead of linking into place: what is there already may be damaged, and
          * is to be replaced without a moment when it is missing. */
         char temp[40];
-        if ((rc = temp_name(temp, err)))
+        if ((rc = store_temp_name(temp, err)))
             return rc;
         snprintf(proc, sizeof(proc), "/proc/self/fd/%d", file->fd);
         if (linkat(AT_FDCWD, proc, store->tmp_fd, temp, AT_SYMLINK_FOLLOW) < 0)
@@ -269,7 +269,7 @@ void store_file_discard(struct store *store, struct store_file *file)
 
 int store_temp_dir(struct store *store, char name[40], struct dayfly_err *err)
 {
-    int rc = temp_name(name, err);
+    int rc = store_temp_name(name, err);
     if (!rc)
         rc = store_lock_exclusive(store, err);
     if (rc)
@@ -308,6 +308,7 @@ int store_each_name(int dir_fd, int (*fn)(void *opaque, const char *name), void 
 static int sweep_temp(void *opaque, const char *name)
 {
     struct store *store = opaque;
+    store_sweep_old_staging(store, name);
     if (strncmp(name, "tmp-", 4) != 0)
         return 0;
     _cleanup_close_ int fd =

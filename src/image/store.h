@@ -8,7 +8,7 @@
  *   images/           an OCI image layout: oci-layout, index.json, blobs/sha256/HEX
  *   roots/sha256/     HEX.erofs, the root file system made from the manifest HEX
  *   kernels/NAME/     an imported kernel (image/kernel.h)
- *   tmp/              what is being made; whoever makes it holds a flock on it
+ *   tmp/              what is being made or fetched; whoever does holds a flock on it
  *   lock              flock: shared to look at the index and open what it names, exclusive to change
  *
  * A file is written without a name (O_TMPFILE), synced, and linked and renamed into its place under the
@@ -79,6 +79,39 @@ void store_file_discard(struct store *store, struct store_file *file);
  * caller renames it into its place, or removes it by tree_remove. Do not hold the lock. */
 int store_temp_dir(struct store *store, char name[40], struct dayfly_err *err);
 
+/* ---- collecting what comes from elsewhere ---- */
+
+#define STORE_STAGING_BYTES   24
+#define STORE_STAGING_BLOBS   "blobs/sha256"
+#define STORE_STAGING_SECONDS (24 * 60 * 60)
+
+/* A directory in tmp/ for what `key` identifies, its name in `name`. One that a killed process left is
+ * taken over as it is, else it is made; one that a live process holds is waited for (`waiting`, which
+ * may be NULL, is called first). Locked until the returned fd is closed. The caller removes it by
+ * tree_remove before that, or leaves it for the next one (below): store_sweep removes those that nobody
+ * holds and nobody has begun to use for STORE_STAGING_SECONDS. Do not hold the lock. */
+int store_staging_open(struct store *store, const struct digest *key, char name[STORE_STAGING_BYTES],
+                       void (*waiting)(void *opaque), void *opaque, struct dayfly_err *err);
+
+/* Leave what was collected in STORE_STAGING_BLOBS for the next one, but for what the store has as well;
+ * when that is all, remove the directory. store_sweep does the same for a killed process. */
+void store_staging_leave(struct store *store, int dir_fd, const char *name);
+
+/* Remove those that nobody holds, however new. Returns how many. The exclusive lock is held. */
+unsigned store_sweep_staging(struct store *store);
+
+/* Give blobs of the store a second name, their hex digits, in the directory dir_fd: all of them (digest
+ * NULL; then what cannot be linked is left out) or one. Do not hold the lock for all, hold it for one.
+ */
+int store_blob_link(struct store *store, const struct digest *digest, int dir_fd,
+                    struct dayfly_err *err);
+
+/* Turn a file that is in the directory dir_fd (of the store's file system) into a finished one. Its
+ * content is not looked at: the caller says the digest. The name in dir_fd stays. Do not hold the lock.
+ */
+int store_file_adopt(struct store *store, struct store_file *file, int dir_fd, const char *name,
+                     const struct digest *digest, struct dayfly_err *err);
+
 /* ---- blobs ---- */
 
 /* Read a blob of at most OCI_JSON_MAX_BYTES whole, its digest verified. The caller frees *out. */
@@ -127,6 +160,19 @@ int store_add(struct store *store, const struct store_addition *addition, struct
 /* Replace the root of a manifest that is in the index (derived anew). */
 int store_add_root(struct store *store, const struct digest *manifest, struct store_file *root,
                    struct dayfly_err *err);
+
+/* Give an image one more name, in place of an image that has it. */
+int store_tag(struct store *store, const struct oci_ref *ref, const char *name, struct dayfly_err *err);
+
+/* Remove all names of these manifests, and sweep. The exclusive lock is held. */
+int store_forget(struct store *store, const struct digest *manifests, size_t count,
+                 struct dayfly_err *err);
+
+/* Remove the root file system of a manifest, to be derived anew. -EBUSY while a sandbox runs on it. */
+int store_drop_root(struct store *store, const struct digest *manifest, struct dayfly_err *err);
+
+/* True when a sandbox holds the manifest's root. The lock is held. */
+bool store_root_in_use(struct store *store, const struct digest *manifest);
 
 /* Remove a name (or, by digest, all of a manifest's names) and what only it needed. -EBUSY while a
  * sandbox runs on it. */
