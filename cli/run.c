@@ -24,7 +24,7 @@ struct run_options {
     const char *engine;
     uint64_t cpus, memory, disk, timeout;
     struct word_list env, shares;
-    const char *workdir, *user, *kernel, *report;
+    const char *entrypoint, *workdir, *user, *kernel, *report;
     bool interactive, tty, verbose, quiet;
 };
 
@@ -50,6 +50,9 @@ static const struct option_row rows[] = {
     {"env", 'e', "NAME=VALUE",
      "set a variable of the command's environment; NAME alone takes the caller's",
      OPTION_LIST(struct run_options, env)},
+    {"entrypoint", 0, "PROGRAM",
+     "run this instead of the image's entrypoint, with CMD as its arguments; empty: CMD itself",
+     OPTION_STRING(struct run_options, entrypoint)},
     {"workdir", 'w', "DIR", "directory in which the command starts (default: the image's)",
      OPTION_STRING(struct run_options, workdir)},
     {"user", 'u', "NAME", "user, and perhaps :GROUP, that runs it (default: the image's)",
@@ -292,6 +295,7 @@ static int run(const struct call *call)
         .kernel = options->kernel,
         .argv = call->operands + 1,
         .env = env,
+        .entrypoint = options->entrypoint,
         .workdir = options->workdir,
         .user = options->user,
         .shares = shares.list,

@@ -54,7 +54,8 @@ struct layer_source {
 };
 
 struct layer_extracted {
-    int64_t newest; /* no modification time is later, seconds */
+    int64_t newest;      /* no modification time is later, seconds */
+    uint64_t long_names; /* entries whose last component has NAME_MAX bytes */
     /* lost: */
     uint64_t devices;    /* device nodes that may not be made here */
     uint64_t attributes; /* files whose extended attributes or ACLs could not be set */

@@ -280,6 +280,25 @@ static void test_anything_replaces_anything(void **state)
     assert_true(S_ISLNK(stat_of(f, "dir-to-link").st_mode));
 }
 
+/* umoci says so of what was below a directory that it replaces. */
+static void test_whiteouts_below_what_the_layer_replaces(void **state)
+{
+    struct fixture *f = *state;
+    layer(f);
+    file(f, "a/x", "lower");
+    file(f, "b/x", "lower");
+    file(f, "c/x", "lower");
+    layer(f);
+    file(f, "a", "upper");
+    file(f, "a/.wh.x", "");
+    symbolic(f, "b", "c");
+    file(f, "b/.wh.x", "");
+    file(f, "b/deeper/.wh.x", "");
+    extract(f);
+    has(f, "a", "upper");
+    has(f, "c/x", "lower");
+}
+
 static void test_replacing_twice_in_a_layer(void **state)
 {
     struct fixture *f = *state;
@@ -640,6 +659,7 @@ int main(void)
         TEST(test_an_opaque_directory_hides_what_is_below),
         TEST(test_the_root_may_be_opaque),
         TEST(test_anything_replaces_anything),
+        TEST(test_whiteouts_below_what_the_layer_replaces),
         TEST(test_replacing_twice_in_a_layer),
         TEST(test_a_directory_over_a_directory_keeps_what_is_in_it),
         TEST(test_hard_links_reach_across_layers),

@@ -4,6 +4,7 @@
 #include "image/layer_impl.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -110,6 +111,8 @@ static int extract_entry(struct extraction *x, struct archive_entry *entry, stru
         x->out->devices++;
         return 0;
     }
+    const char *base = strrchr(name, '/');
+    x->out->long_names += strlen(base ? base + 1 : name) == NAME_MAX;
     /* A time between two seconds is not later than the second one. */
     if (!link)
         x->out->newest = MAX(x->out->newest, (int64_t)archive_entry_mtime(entry) +

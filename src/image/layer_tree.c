@@ -220,8 +220,9 @@ static int make_parents(struct layer_tree *tree, const char *parent, struct dayf
     return 0;
 }
 
-/* The directory that `name` is in, made where it is missing (unless `make` is not set: then -ENOENT
- * without a message). Borrowed until the next call. */
+/* The directory that `name` is in, made where it is missing. Without `make`, as for a whiteout, -ENOENT
+ * and no message where there is none: nor where the layer at hand has put something else in its place,
+ * as then all that was below is gone. Borrowed until the next call. */
 static int open_parent(struct layer_tree *tree, const char *name, bool make, struct dayfly_err *err)
 {
     size_t len, bad_len = 0;
@@ -242,11 +243,14 @@ static int open_parent(struct layer_tree *tree, const char *name, bool make, str
         }
         fd = open_below(tree->root_fd, tree->parent, &bad_len);
     }
+    if (fd < 0 && !make && (fd == -ELOOP || fd == -ENOTDIR)) {
+        tree->parent[bad_len] = '\0';
+        fd = is_made(tree, tree->parent) ? -ENOENT : fd;
+    }
     if (fd < 0) {
-        if (fd != -ENOENT || make)
-            bad_parent(name, tree->parent, bad_len, -fd, err);
+        int rc = fd == -ENOENT && !make ? fd : bad_parent(name, tree->parent, bad_len, -fd, err);
         forget_parent(tree);
-        return fd == -ENOENT ? fd : -EINVAL;
+        return rc;
     }
     tree->parent_fd = fd;
     return fd;

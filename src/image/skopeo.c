@@ -138,25 +138,21 @@ void skopeo_fatal_message(const char *log, char *out, size_t size)
     text_make_printable(out);
 }
 
-/* skopeo says first what it was doing, which the caller's context says better. The end has the cause:
- * keep as much of it as a message can bear, from a ": " on. */
+/* skopeo says first what it was doing, which the caller's context says better; the end has the cause.
+ * Keep as much of it as `room` bears, from a ": " on. */
 static const char *cause_of(const char *message, size_t room)
 {
     static const char *const doing[] = {"initializing source ", "trying to reuse blob ",
                                         "pinging container registry ",
                                         "writing blob: ", "initializing destination "};
+    const char *next = message;
     for (size_t i = 0; i < ARRAY_SIZE(doing); i++) {
-        const char *behind =
-            strncmp(message, doing[i], strlen(doing[i])) ? NULL : strstr(message, ": ");
-        if (behind)
-            return cause_of(behind + 2, room);
+        next = strncmp(message, doing[i], strlen(doing[i])) ? NULL : strstr(message, ": ");
+        if (next)
+            return cause_of(next + 2, room);
     }
-    while (strlen(message) > room) {
-        const char *next = strstr(message, ": ");
-        if (!next)
-            return message + strlen(message) - room;
+    while (strlen(message) > room && (next = strstr(message, ": ")))
         message = next + 2;
-    }
     return message;
 }
 
@@ -180,7 +176,7 @@ static const struct {
     {"no space left on device", ENOSPC, "`dayfly image prune` makes room"},
     {"no such host", EIO, "look at the registry's name and the network"},
     {"connection refused", EIO, "is the registry running?"},
-    {"igest did not match", EIO, "what came is not what its name says: the registry is broken"},
+    {"igest did not match", EIO, "the registry is broken"},
     {"o such file or directory", ENOENT, NULL},
 };
 
@@ -194,10 +190,10 @@ static int explain(const struct skopeo_copy *copy, const char *log, struct dayfl
         if (!strstr(message, FAILURES[i].says))
             continue;
         const char *remedy = FAILURES[i].remedy;
-        return err_set(err, FAILURES[i].code, "cannot %s %.60s: %s%s%s", verb, copy->shown,
+        return err_set(err, FAILURES[i].code, "cannot %s %.60s: %.90s%s%s", verb, copy->shown,
                        cause_of(message, 90), remedy ? "; " : "", remedy ? remedy : "");
     }
-    return err_set(err, EIO, "cannot %s %.60s: %s%s", verb, copy->shown, cause_of(message, 110),
+    return err_set(err, EIO, "cannot %s %.60s: %.110s%s", verb, copy->shown, cause_of(message, 110),
                    resumes ? "; another pull goes on where this one ended" : "");
 }
 
@@ -260,7 +256,9 @@ int skopeo_run(const struct skopeo_copy *copy, struct dayfly_err *err)
     option(&words, theirs, "cert-dir", copy->access.cert_dir);
     option(&words, theirs, "tls-verify", copy->access.tls_verify);
     option(&words, !theirs, "shared-blob-dir", copy->shared_blobs);
-    if (theirs) /* a layer's digest is its name: leave it as it is */
+    /* A layer's digest is its name: leave it as it is. Of Docker's archives skopeo would call plain
+     * layers gzip; there it had better compress them. */
+    if (theirs && strncmp(copy->from, "docker-", strlen("docker-")) != 0)
         word(&words, "--dest-oci-accept-uncompressed-layers");
     if (copy->digest_file) {
         word(&words, "--digestfile");

@@ -357,15 +357,46 @@ static const char **join(const char *const *a, const char *const *b)
     return all;
 }
 
+/* The image's environment with the job's over it: of a name that both have, the first that a program
+ * finds must be the job's. */
+static const char **merge_env(const char *const *image, const char *const *own)
+{
+    const char **all = calloc(count_words(image) + count_words(own) + 1, sizeof(*all));
+    size_t n = 0;
+    if (!all)
+        return NULL;
+    for (; image && *image; image++) {
+        size_t name = strcspn(*image, "=");
+        bool replaced = false;
+        for (size_t i = 0; own && own[i] && !replaced; i++)
+            replaced = strcspn(own[i], "=") == name && !memcmp(*image, own[i], name);
+        /* What has no value is no variable, and a program may stumble over it. */
+        if (!replaced && (*image)[name] == '=' && name)
+            all[n++] = *image;
+    }
+    for (; own && *own; own++)
+        all[n++] = *own;
+    return all;
+}
+
+/* As the OCI specification has it: arguments replace Cmd, and Entrypoint stays in front. As podman has
+ * it: another entrypoint leaves the image's Cmd out as well; an empty one is none. */
+static const char **command_of(const struct job_options *options, const struct oci_config *image)
+{
+    bool own = count_words(options->argv) > 0;
+    const char *const entrypoint[] = {options->entrypoint, NULL};
+    if (options->entrypoint)
+        return join(*options->entrypoint ? entrypoint : NULL, options->argv);
+    return join((const char *const *)image->entrypoint,
+                own ? options->argv : (const char *const *)image->cmd);
+}
+
 static int run_command(struct run *run, struct job_result *result, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
     const struct oci_config *image = &run->image.config;
-    bool own = count_words(options->argv) > 0;
-    /* As the OCI specification has it: arguments replace Cmd, and Entrypoint stays in front. */
-    _cleanup_free_ const char **argv = join((const char *const *)image->entrypoint,
-                                            own ? options->argv : (const char *const *)image->cmd);
-    _cleanup_free_ const char **env = join((const char *const *)image->env, options->env);
+    _cleanup_free_ const char **argv = command_of(options, image);
+    _cleanup_free_ const char **env = merge_env((const char *const *)image->env, options->env);
     if (!argv || !env)
         return err_set(err, ENOMEM, "out of memory");
     if (!argv[0])
@@ -379,7 +410,7 @@ static int run_command(struct run *run, struct job_result *result, struct dayfly
                                : NULL,
         .cwd = options->workdir      ? options->workdir
                : *image->working_dir ? image->working_dir
-                                     : NULL,
+                                     : "/",
         .make_cwd = !options->workdir,
         .tty = options->tty,
         .rows = options->rows,

@@ -27,6 +27,7 @@ struct job_options {
     const char *image;              /* NAME[:TAG] or sha256:HEX */
     const char *kernel;             /* NULL: the default one */
     const char *const *argv;        /* NULL-terminated; empty: the image's own command */
+    const char *entrypoint;         /* instead of the image's, "" for none; NULL: the image's */
     const char *const *env;         /* NAME=value, over the image's; NULL-terminated, NULL: none */
     const char *workdir;            /* NULL: the image's */
     const char *user;               /* NULL: the image's */
