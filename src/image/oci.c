@@ -81,7 +81,9 @@ int oci_index_parse(const char *json, size_t len, struct oci_descriptor *out, st
         return err_set(err, EINVAL, "image index: one manifest expected, not %zu",
                        json_array_size(list));
     int rc = oci_descriptor_parse(json_array_get(list, 0), out, err);
-    return rc ? err_wrap(err, "image index") : 0;
+    if (rc)
+        err_wrap(err, "image index");
+    return rc;
 }
 
 int oci_manifest_parse(const char *json, size_t len, struct oci_manifest *out, struct dayfly_err *err)

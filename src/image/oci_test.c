@@ -134,11 +134,64 @@ static void test_configs(void **state)
         "{\"config\":{\"Cmd\":[\"a\",1]}}",
         "{\"config\":{\"User\":[]}}",
         "{\"config\":{\"Env\":[\"a\\u0000b\"]}}",
+        "{\"rootfs\":{\"diff_ids\":[\"sha256:12\"]}}",
+        "{\"rootfs\":{\"diff_ids\":[1]}}",
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         if (oci_config_parse(bad[i], strlen(bad[i]), &c, &err) != -EINVAL)
             fail_msg("taken: %s", bad[i]);
     }
+}
+
+static void test_diff_ids(void **state)
+{
+    (void)state;
+    struct oci_config c;
+    struct digest d;
+    static const char two[] = "{\"rootfs\":{\"diff_ids\":[\"sha256:" HEX "\",\"sha256:" HEX "\"]}}";
+    assert_true(digest_parse("sha256:" HEX, &d));
+    assert_int_equal(oci_config_parse(two, strlen(two), &c, NULL), 0);
+    assert_int_equal(c.diff_id_count, 2);
+    assert_true(digest_equal(&c.diff_ids[1], &d));
+    oci_config_finish(&c);
+}
+
+static void test_indexes(void **state)
+{
+    (void)state;
+    struct oci_descriptor d;
+    static const char *const bad[] = {"{}", "{\"manifests\":[]}", "{\"manifests\":{}}",
+                                      "{\"manifests\":[" DESCRIPTOR "," DESCRIPTOR "]}",
+                                      "{\"manifests\":[\"x\"]}"};
+    static const char good[] = "{\"manifests\":[" DESCRIPTOR "]}";
+    assert_int_equal(oci_index_parse(good, strlen(good), &d, NULL), 0);
+    assert_int_equal(d.size, 1);
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_int_equal(oci_index_parse(bad[i], strlen(bad[i]), &d, NULL), -EINVAL);
+}
+
+static void test_layers_have_known_types(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+        "application/vnd.oci.image.layer.v1.tar+zstd",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.diff.tar",
+    };
+    static const char *const bad[] = {
+        "",
+        "application/vnd.oci.empty.v1+json",
+        "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+        "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+        "text/plain",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+        assert_true(oci_is_layer(good[i]));
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_false(oci_is_layer(bad[i]));
 }
 
 int main(void)
@@ -148,6 +201,9 @@ int main(void)
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_manifests),
         cmocka_unit_test(test_configs),
+        cmocka_unit_test(test_diff_ids),
+        cmocka_unit_test(test_indexes),
+        cmocka_unit_test(test_layers_have_known_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

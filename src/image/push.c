@@ -38,14 +38,14 @@ static int link_blobs(struct store *store, const struct oci_ref *ref, int blobs_
         return rc;
     rc = image_read_manifest(store, entry, &manifest, err);
     if (rc)
-        return err_wrap(err, "the image %.60s is damaged", entry->name);
+        return image_damaged(entry->name, err);
     rc = store_blob_link(store, &entry->manifest, blobs_fd, err);
     if (!rc)
         rc = store_blob_link(store, &manifest.config.digest, blobs_fd, err);
     for (size_t i = 0; !rc && i < manifest.layer_count; i++)
         rc = store_blob_link(store, &manifest.layers[i].digest, blobs_fd, err);
     oci_manifest_finish(&manifest);
-    return rc ? err_wrap(err, "the image %.60s is damaged", entry->name) : 0;
+    return rc ? image_damaged(entry->name, err) : 0;
 }
 
 static int make_layout(struct store *store, const struct oci_ref *ref, int dir_fd,

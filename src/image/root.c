@@ -191,12 +191,13 @@ int root_derive(struct store *store, const struct root_source *source, struct st
         rc = attempt(&options, &job, &extracted, err);
     }
     tree_remove(store->tmp_fd, name);
-    if (rc && geteuid() != 0)
-        return err_wrap(err,
-                        "cannot make the root file system; for files of other owners be root, or have "
-                        "subordinate ids (/etc/subuid, the package uidmap)");
-    if (rc)
-        return err_wrap(err, "cannot make the root file system");
+    if (rc) {
+        err_wrap(err, geteuid() != 0 && rc != -EBADMSG
+                          ? "cannot make the root file system; for files of other owners be root, or "
+                            "have subordinate ids (/etc/subuid, the package uidmap)"
+                          : "cannot make the root file system");
+        return rc;
+    }
     if (extracted.devices)
         log_line(log, LOG_WARN,
                  "%llu device nodes were left out: only root may make them (a sandbox has "

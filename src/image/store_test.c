@@ -284,6 +284,112 @@ static void test_dead_temporaries_go_and_live_ones_stay(void **state)
     store_close(&store);
 }
 
+static void test_a_tag_is_one_more_name(void **state)
+{
+    struct store store = open_store(state, STORE_WRITE);
+    struct oci_ref ref;
+    struct store_entry entry;
+    struct digest one;
+    assert_int_equal(testing_image(&store, "a:latest", "one", &one), 0);
+    assert_int_equal(testing_image(&store, "b:latest", "two", NULL), 0);
+    assert_int_equal(oci_ref_parse("a", &ref, NULL), 0);
+    /* A new name, one that another image had, and its own. */
+    assert_int_equal(store_tag(&store, &ref, "c:latest", NULL), 0);
+    assert_int_equal(store_tag(&store, &ref, "b:latest", NULL), 0);
+    assert_int_equal(store_tag(&store, &ref, "a:latest", NULL), 0);
+    assert_int_equal(check_store(&store), 3);
+    assert_int_equal(names_in(store.roots_fd), 1);
+    assert_int_equal(oci_ref_parse("b", &ref, NULL), 0);
+    assert_int_equal(store_find(&store, &ref, &entry, NULL), 0);
+    assert_true(digest_equal(&entry.manifest, &one));
+    assert_true(entry.has_root);
+    assert_int_equal(oci_ref_parse("nothing", &ref, NULL), 0);
+    assert_int_equal(store_tag(&store, &ref, "d:latest", NULL), -ENOENT);
+    store_close(&store);
+}
+
+static void put(int dir_fd, const char *name)
+{
+    int fd = openat(dir_fd, name, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    assert_int_equal(io_write_full(fd, name, strlen(name)), 0);
+    close(fd);
+}
+
+static void test_what_a_killed_pull_left_is_taken_over(void **state)
+{
+    struct store store = open_store(state, STORE_WRITE);
+    struct digest key = {{1}}, other = {{2}};
+    char name[STORE_STAGING_BYTES], blob[80], other_name[STORE_STAGING_BYTES];
+    assert_int_equal(testing_image(&store, "a:latest", "one", NULL), 0);
+    int fd = store_staging_open(&store, &key, name, NULL, NULL, NULL);
+    assert_true(fd >= 0);
+    assert_int_equal(mkdirat(fd, "blobs", 0700), 0);
+    assert_int_equal(mkdirat(fd, STORE_STAGING_BLOBS, 0700), 0);
+    int blobs = openat(fd, STORE_STAGING_BLOBS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(store_blob_link(&store, NULL, blobs, NULL), 0);
+    assert_int_equal(names_in(blobs), 3);
+    put(blobs, "fetched");
+    /* While it is held nobody touches it. */
+    struct store again = open_store(state, STORE_WRITE);
+    assert_int_equal(names_in(blobs), 4);
+    assert_int_equal(store_lock_exclusive(&again, NULL), 0);
+    assert_int_equal(store_sweep_staging(&again), 0);
+    store_unlock(&again);
+    store_close(&again);
+    /* Killed: what was fetched stays, what was the store's does not. */
+    close(fd);
+    again = open_store(state, STORE_WRITE);
+    store_close(&again);
+    assert_int_equal(names_in(blobs), 1);
+    fd = store_staging_open(&store, &key, other_name, NULL, NULL, NULL);
+    assert_true(fd >= 0);
+    assert_string_equal(name, other_name);
+    snprintf(blob, sizeof(blob), "%s/fetched", STORE_STAGING_BLOBS);
+    assert_int_equal(faccessat(fd, blob, F_OK, 0), 0);
+    /* One that has nothing goes as a whole. */
+    int empty = store_staging_open(&store, &other, other_name, NULL, NULL, NULL);
+    store_staging_leave(&store, empty, other_name);
+    close(empty);
+    assert_int_equal(names_in(store.tmp_fd), 1);
+    /* A day later, so does the other. */
+    const struct timespec old[2] = {{.tv_sec = time(NULL) - STORE_STAGING_SECONDS - 1},
+                                    {.tv_sec = time(NULL) - STORE_STAGING_SECONDS - 1}};
+    assert_int_equal(futimens(fd, old), 0);
+    close(fd);
+    close(blobs);
+    again = open_store(state, STORE_WRITE);
+    store_close(&again);
+    assert_int_equal(names_in(store.tmp_fd), 0);
+    store_close(&store);
+}
+
+static void test_an_adopted_file_is_another_name_for_the_same(void **state)
+{
+    struct store store = open_store(state, STORE_WRITE);
+    struct store_file file = {0};
+    struct digest digest = {{3}};
+    assert_int_equal(mkdirat(store.home_fd, "elsewhere", 0700), 0);
+    int dir = openat(store.home_fd, "elsewhere", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    put(dir, "blob");
+    assert_int_equal(symlinkat("blob", dir, "link"), 0);
+    assert_int_equal(store_file_adopt(&store, &file, dir, "blob", &digest, NULL), 0);
+    assert_int_equal(file.size, 4);
+    /* A sweep of somebody else's leaves it alone. */
+    struct store again = open_store(state, STORE_WRITE);
+    store_close(&again);
+    assert_int_equal(store_file_commit(&store, &file, store.blobs_fd, "taken", NULL), 0);
+    store_file_discard(&store, &file);
+    assert_int_equal(store_file_adopt(&store, &file, dir, "link", &digest, NULL), -ELOOP);
+    store_file_discard(&store, &file);
+    assert_int_equal(store_file_adopt(&store, &file, store.home_fd, "elsewhere", &digest, NULL),
+                     -EINVAL);
+    store_file_discard(&store, &file);
+    assert_int_equal(names_in(store.tmp_fd), 0);
+    assert_int_equal(names_in(dir), 2);
+    close(dir);
+    store_close(&store);
+}
+
 #define WRITERS 4
 #define ROUNDS  12
 
@@ -382,6 +488,9 @@ int main(void)
         TEST(test_a_damaged_index_is_an_error_and_loses_nothing),
         TEST(test_foreign_entries_are_kept),
         TEST(test_dead_temporaries_go_and_live_ones_stay),
+        TEST(test_a_tag_is_one_more_name),
+        TEST(test_what_a_killed_pull_left_is_taken_over),
+        TEST(test_an_adopted_file_is_another_name_for_the_same),
         TEST(test_processes_add_at_once),
         TEST(test_a_kill_at_any_moment_breaks_nothing),
     };

@@ -33,7 +33,7 @@ marked() {
     for dir in /proc/[0-9]*; do
         { read -r comm <"$dir/comm"; } 2>/dev/null || continue
         case $comm in
-        dayfly | qemu-*)
+        dayfly | qemu-* | skopeo)
             if grep -qz "^DAYFLY_TEST_MARK=$DAYFLY_TEST_MARK\$" "$dir/environ" 2>/dev/null; then
                 echo "${dir#/proc/}"
             fi
