@@ -207,9 +207,12 @@ static int make_parents(struct layer_tree *tree, const char *parent, struct dayf
         if (end)
             *end = '\0';
         bool made = mkdirat(tree->root_fd, part, 0755) == 0;
-        /* A parent with the set-gid bit would pass its group on. */
-        if ((!made && errno != EEXIST) || (made && (fchownat(tree->root_fd, part, 0, 0, 0) < 0 ||
-                                                    fchmodat(tree->root_fd, part, 0755, 0) < 0)))
+        bool failed = !made && errno != EEXIST;
+        /* A parent with the set-gid bit would pass its group on. Who is not root has one owner only. */
+        if (made)
+            failed = (fchownat(tree->root_fd, part, 0, 0, 0) < 0 && geteuid() == 0) ||
+                     fchmodat(tree->root_fd, part, 0755, 0) < 0;
+        if (failed)
             return err_errno(err, errno, "cannot make the directory \"" LAYER_NAME_CUT "\"", part);
         int rc = made ? layer_tree_add_dir(tree, part, epoch, err) : 0;
         if (rc)
