@@ -52,8 +52,11 @@ static void import(struct fixture *f, const char *name, char digest[DIGEST_STR_B
     static const char *const cmd[] = {"/hello", NULL};
     const struct image_config config = {.cmd = cmd, .comment = "test", .epoch = 0};
     struct dayfly_err err = {0};
-    if (image_import(&f->store, name, f->tree, -1, &config, digest, NULL, &err))
+    if (image_import(&f->store, name, f->tree, -1, &config, digest, NULL, &err)) {
+        if (strstr(err.msg, "subordinate ids"))
+            skip(); /* a user without them */
         fail_msg("%s", err.msg);
+    }
 }
 
 static struct image open_image(struct fixture *f, const char *name)

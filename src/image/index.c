@@ -144,8 +144,8 @@ int store_entries(struct store *store, struct store_entry **out, size_t *count, 
 static int unknown(const struct oci_ref *ref, const struct store_entry *entries, size_t count,
                    struct dayfly_err *err)
 {
-    static const char remedy[] = "`dayfly image build --debian bookworm NAME` or `dayfly image import "
-                                 "NAME DIR|TAR` makes one";
+    static const char remedy[] = "`dayfly image pull REF`, `dayfly image build --debian bookworm NAME` "
+                                 "or `dayfly image import NAME DIR|TAR` gets one";
     char text[DIGEST_STR_BYTES];
     if (ref->by_digest)
         return err_set(err, ENOENT, "there is no image %s; `dayfly image ls` lists those there are",

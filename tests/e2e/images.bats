@@ -173,7 +173,8 @@ add_raw_layer() { # LAYOUT:TAG
     printf '{"schemaVersion":2,"manifests":[%s,%s,%s]}' "$(top both "$both")" "$(top arm "$arm")" \
         "$(entry "$arm64" arm64 | sed 's/,"platform.*/,"annotations":{"org.opencontainers.image.ref.name":"alone"}}/')" \
         >"$LAYOUT/index.json"
-    ! grep -q mediaType "$(blob "$LAYOUT" "$amd64")" || sed -i 's/"mediaType":"[a-z.+]*index[^"]*",//' "$LAYOUT/index.json"
+    # umoci's manifests have none of their own, and these indexes neither.
+    run -1 grep -c '^{[^{]*"mediaType"' "$(blob "$LAYOUT" "$amd64")"
     start_registry "$TEST_DIR/registry"
     skopeo copy -q --all --dest-tls-verify=false "oci:$LAYOUT:both" "docker://$REGISTRY/both"
     [ "$(mine image pull -q "oci:$LAYOUT:both" --name both)" = "$amd64" ]
