@@ -12,6 +12,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/nearest.h"
+#include "util/text.h"
 #include "util/units.h"
 
 /* What reading ended with, when not with an error (< 0). */
@@ -266,7 +267,9 @@ void command_walk(const struct command *root, void (*fn)(void *, const char *, c
 
 int command_fail(const struct call *call, const struct dayfly_err *err)
 {
-    fprintf(stderr, "%s: %s\n", call->name, err->msg);
+    struct dayfly_err shown = *err;
+    text_make_printable(shown.msg); /* it may quote a name from an archive, or a registry */
+    fprintf(stderr, "%s: %s\n", call->name, shown.msg);
     return EXIT_DAYFLY;
 }
 

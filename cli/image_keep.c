@@ -10,6 +10,7 @@
 #include "image/store.h"
 #include "image/verify.h"
 #include "util/err.h"
+#include "util/text.h"
 
 /* ---- tag ---- */
 
@@ -129,11 +130,10 @@ const struct command image_prune_command = {
 
 static void say_verified(void *opaque, const char *name, const struct dayfly_err *fault)
 {
+    struct dayfly_err shown = fault ? *fault : (struct dayfly_err){.msg = "ok"};
     (void)opaque;
-    if (fault)
-        printf("%s: %s\n", name, fault->msg);
-    else
-        printf("%s: ok\n", name);
+    text_make_printable(shown.msg);
+    printf("%s: %s\n", name, shown.msg);
     fflush(stdout);
 }
 

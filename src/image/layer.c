@@ -91,7 +91,7 @@ int layer_entry_check(struct archive_entry *entry, struct layer_tally *tally, st
             return err_errno(err, ENOMEM, "archive");
         if (!layer_clean_name(target) || !target[0])
             return err_set(err, EINVAL,
-                           "refused: \"" LAYER_NAME_CUT "\" is a hard link to \"%.80s\", out of "
+                           "refused: \"" LAYER_NAME_CUT "\" is a hard link to \"%.40s\", out of "
                            "the image",
                            name, hardlink);
         archive_entry_copy_hardlink(entry, target);

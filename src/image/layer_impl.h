@@ -32,7 +32,7 @@ struct layer_tally {
 int layer_entry_check(struct archive_entry *entry, struct layer_tally *tally, struct dayfly_err *err);
 
 /* As much of a name as a message can bear. */
-#define LAYER_NAME_CUT "%.100s"
+#define LAYER_NAME_CUT "%.60s"
 
 /* ---- layer_read.c: the tar of a layer, proved by its digests while it is read ---- */
 

@@ -193,7 +193,7 @@ static int bad_parent(const char *name, const char *parent, size_t bad_len, int 
     return err_set(err, EINVAL,
                    "refused: \"" LAYER_NAME_CUT "\" is behind \"%.*s\", which is a symbolic link or a "
                    "file",
-                   name, (int)(bad_len < 80 ? bad_len : 80), parent);
+                   name, (int)(bad_len < 40 ? bad_len : 40), parent);
 }
 
 static int make_parents(struct layer_tree *tree, const char *parent, struct dayfly_err *err)
@@ -276,12 +276,12 @@ static int check_link(struct layer_tree *tree, const char *name, const char *tar
         return bad_parent(target, parent, bad_len, -fd, err);
     if (fd < 0 || fstatat(fd, base, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return err_set(err, EINVAL,
-                       "refused: \"" LAYER_NAME_CUT "\" is a hard link to \"%.80s\", which is not "
+                       "refused: \"" LAYER_NAME_CUT "\" is a hard link to \"%.40s\", which is not "
                        "there",
                        name, target);
     if (S_ISDIR(st.st_mode))
         return err_set(err, EINVAL,
-                       "refused: \"" LAYER_NAME_CUT "\" is a hard link to the directory \"%.80s\"",
+                       "refused: \"" LAYER_NAME_CUT "\" is a hard link to the directory \"%.40s\"",
                        name, target);
     return there && there->st_dev == st.st_dev && there->st_ino == st.st_ino;
 }

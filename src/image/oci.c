@@ -10,6 +10,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/json.h"
+#include "util/text.h"
 
 json_t *oci_json_load(const char *json, size_t len, struct dayfly_err *err)
 {
@@ -181,6 +182,7 @@ static void copy_cut(const json_t *doc, const char *key, char *out, size_t size)
 {
     const char *value = json_string_value(json_object_get(doc, key));
     snprintf(out, size, "%s", value ? value : "");
+    text_make_printable(out);
 }
 
 int oci_config_parse(const char *json, size_t len, struct oci_config *out, struct dayfly_err *err)

@@ -115,6 +115,30 @@ add_raw_layer() { # LAYOUT:TAG
     run -0 mine image verify
 }
 
+host_files() {
+    cp -a /usr/include .
+}
+
+milliseconds() { # COMMAND...: how long it takes
+    local begin=$EPOCHREALTIME
+    "$@" >/dev/null
+    echo $(((${EPOCHREALTIME/./} - ${begin/./}) / 1000))
+}
+
+unpack_and_pack() { # LAYOUT:TAG
+    umoci unpack --image "$1" "$TEST_DIR/peer"
+    mkfs.erofs --quiet "$TEST_DIR/peer.erofs" "$TEST_DIR/peer/rootfs"
+}
+
+@test "an image is ready sooner than by umoci and mkfs.erofs" {
+    as_root
+    umoci_image "$LAYOUT" host host_files
+    peer=$(milliseconds unpack_and_pack "$LAYOUT:host")
+    ours=$(milliseconds mine image pull -q "oci:$LAYOUT:host" --name host)
+    echo "# $(du -sm "$TEST_DIR/peer/rootfs" | cut -f1) MiB: ours $ours ms, umoci unpack and mkfs.erofs $peer ms" >&3
+    [ "$ours" -lt "$peer" ]
+}
+
 @test "an image for nobody is refused with the layer and the entry" {
     umoci_image "$LAYOUT" evil
     mkdir "$TEST_DIR/x"
@@ -128,6 +152,14 @@ add_raw_layer() { # LAYOUT:TAG
     umoci raw add-layer --image "$LAYOUT:evil" "$TEST_DIR/through.tar"
     run -125 mine image pull -q "oci:$LAYOUT:evil"
     [[ $output == *"layer 2 of 2"*'"door/passwd" is behind "door"'* ]]
+    # What it is called does not reach the terminal as it is.
+    touch "$TEST_DIR/x/"$'\e[2J'
+    tar -C "$TEST_DIR/x" -cf "$TEST_DIR/escape.tar" --transform 's,^,door/,' $'\e[2J'
+    umoci_image "$LAYOUT" escape
+    umoci raw add-layer --image "$LAYOUT:escape" "$TEST_DIR/door.tar"
+    umoci raw add-layer --image "$LAYOUT:escape" "$TEST_DIR/escape.tar"
+    run -125 mine image pull -q "oci:$LAYOUT:escape"
+    [[ $output == *'"door/?[2J" is behind "door"'* ]]
     [ "$(mine image ls --json)" = "[]" ]
 }
 
