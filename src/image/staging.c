@@ -179,7 +179,8 @@ int store_file_adopt(struct store *store, struct store_file *file, int dir_fd, c
     if (linkat(dir_fd, name, store->tmp_fd, temp, 0) < 0) {
         rc = err_errno(err, errno, "cannot link a file into %s/tmp", store->path);
     } else {
-        flock(file->fd, LOCK_EX | LOCK_NB);
+        /* Shared: a blob that the store has may be on its way in another pull, as the same file. */
+        flock(file->fd, LOCK_SH | LOCK_NB);
         memcpy(file->name, temp, sizeof(temp));
     }
     store_unlock(store);

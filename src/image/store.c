@@ -326,15 +326,6 @@ void store_sweep_temps(struct store *store)
 
 /* ---- blobs ---- */
 
-int store_blob_open(struct store *store, const struct digest *digest, struct dayfly_err *err)
-{
-    char hex[DIGEST_HEX_BYTES];
-    int fd = openat(store->blobs_fd, digest_hex(digest, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return err_errno(err, errno, "blob sha256:%s", hex);
-    return fd;
-}
-
 int store_blob_read(struct store *store, const struct digest *digest, char **out, size_t *len,
                     struct dayfly_err *err)
 {

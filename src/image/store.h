@@ -117,8 +117,6 @@ int store_file_adopt(struct store *store, struct store_file *file, int dir_fd, c
 /* Read a blob of at most OCI_JSON_MAX_BYTES whole, its digest verified. The caller frees *out. */
 int store_blob_read(struct store *store, const struct digest *digest, char **out, size_t *len,
                     struct dayfly_err *err);
-/* Open a blob for reading; its content is not verified. Returns the fd or -errno. */
-int store_blob_open(struct store *store, const struct digest *digest, struct dayfly_err *err);
 
 /* ---- the index ---- */
 
