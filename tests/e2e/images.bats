@@ -111,29 +111,6 @@ add_raw_layer() { # LAYOUT:TAG
     run -0 mine image verify
 }
 
-host_files() {
-    cp -a /usr/include .
-}
-
-milliseconds() { # COMMAND...: how long it takes
-    local begin=$EPOCHREALTIME
-    "$@" >/dev/null
-    echo $(((${EPOCHREALTIME/./} - ${begin/./}) / 1000))
-}
-
-unpack_and_pack() { # LAYOUT:TAG
-    umoci unpack --image "$1" "$TEST_DIR/peer"
-    mkfs.erofs --quiet "$TEST_DIR/peer.erofs" "$TEST_DIR/peer/rootfs"
-}
-
-@test "an image is ready sooner than by umoci and mkfs.erofs" {
-    umoci_image "$LAYOUT" host host_files
-    peer=$(milliseconds unpack_and_pack "$LAYOUT:host")
-    ours=$(milliseconds mine image pull -q "oci:$LAYOUT:host" --name host)
-    echo "# $(du -sm "$TEST_DIR/peer/rootfs" | cut -f1) MiB: ours $ours ms, umoci unpack and mkfs.erofs $peer ms" >&3
-    [ "$ours" -lt "$peer" ]
-}
-
 @test "an image for nobody is refused with the layer and the entry" {
     umoci_image "$LAYOUT" evil
     mkdir "$TEST_DIR/x"
