@@ -66,23 +66,23 @@ same_manifest() { # OPTION...
 }
 
 @test "a share and a local file system do the same" {
-    exercise xattr "$(work 1000); exercise manifest /share >/out/manifest"
+    exercise xattr "$(work 500); exercise manifest /share >/out/manifest"
     same_manifest
 }
 
 @test "a share and a local file system do the same, whoever's the files are" {
     [ "$(id -u)" -eq 0 ] || skip "other users' files need root"
-    exercise ids=identity,xattr "$(work 600); exercise manifest --owners /share >/out/manifest"
+    exercise ids=identity,xattr "$(work 300); exercise manifest --owners /share >/out/manifest"
     same_manifest --owners
 }
 
 @test "a share and a local file system do the same, with a write-back cache" {
-    exercise writeback "$(work 600); exercise manifest /share >/out/manifest"
+    exercise writeback "$(work 300); exercise manifest /share >/out/manifest"
     same_manifest
 }
 
 @test "a share and a local file system do the same, without a cache" {
-    exercise cache=none "$(work 300); exercise manifest /share >/out/manifest"
+    exercise cache=none "$(work 200); exercise manifest /share >/out/manifest"
     same_manifest
 }
 
@@ -90,7 +90,7 @@ same_manifest() { # OPTION...
     mkdir -p "$TEST_DIR/share/before"
     echo text >"$TEST_DIR/share/before/file"
     "$EXERCISE" manifest "$TEST_DIR/share" >"$TEST_DIR/before"
-    exercise cow,xattr "$(work 600); rm -r /share/before"
+    exercise cow,xattr "$(work 300); rm -r /share/before"
     "$EXERCISE" manifest "$TEST_DIR/share" | diff "$TEST_DIR/before" -
 }
 
