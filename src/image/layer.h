@@ -65,16 +65,21 @@ struct layer_extracted {
  * Extract an image's layers, lowest first, one over the other, into the working directory: an empty
  * one, which should be a chroot's root. A file of a layer replaces what had its name, whatever both
  * are; a directory over a directory replaces only owner, mode, times and attributes. Whiteouts
- * (".wh.NAME", and
- * ".wh..wh..opq" for all of a directory) take away what lower layers have, wherever in the layer they
- * stand, and never what their own layer makes. Directories that no entry mentions are root's, 0755, and
- * as old as `epoch` (seconds), as is the root of a tree that no layer has an entry for.
+ * (".wh.NAME", and ".wh..wh..opq" for all of a directory) take away what lower layers have, wherever in
+ * the layer they stand, and never what their own layer makes. Directories that no entry mentions are
+ * root's, 0755, and as old as `epoch` (seconds), as is the root of a tree that no layer has an entry
+ * for.
  *
  * Layers are tar, plain or compressed by gzip or zstd. Blob digests and diff_ids are checked over the
  * bytes that are extracted; a mismatch is -EBADMSG. The limits are those of all layers together.
  *
- * Refused: what layer_write_from_archive refuses, and names, whiteouts and hard links behind symbolic
- * links. Messages name the layer (the first is 1) and the entry.
+ * A name, whiteout or hard link behind a symbolic link is where the link leads to within the tree, its
+ * root taken for "/", and in directories that are made where it leads to nothing; an entry whose own
+ * name is a link's replaces the link. A whiteout takes no way by what its own layer has put in place of
+ * a directory: what was below is gone with that.
+ *
+ * Refused: what layer_write_from_archive refuses in names, and names behind files. Messages name the
+ * layer (the first is 1) and the entry.
  *
  * `whole`: run with all privileges, so that whatever cannot be kept is an error; without it devices and
  * attributes that are refused are counted in *out. Labels of the host that made the layer

@@ -431,9 +431,176 @@ static void test_what_only_root_may_give(void **state)
     assert_int_equal(stat_of(f, "null").st_rdev, makedev(1, 3));
 }
 
+/* ---- behind links of lower layers ---- */
+
+/* A lower layer with lib -> usr/lib, as a merged /usr has it, and other ways to get there. */
+static void linked_layer(struct fixture *f)
+{
+    layer(f);
+    dir(f, "usr/lib");
+    file(f, "usr/lib/old", "lower");
+    file(f, "usr/lib/sub/old", "lower");
+    symbolic(f, "lib", "usr/lib");
+    symbolic(f, "absolute", "/usr/./lib/");
+    symbolic(f, "chain", "opt/../lib");
+    symbolic(f, "opt/deep/up", "../../usr/lib");
+    symbolic(f, "over", "../../../usr");
+    dir(f, "opt");
+}
+
+static void test_entries_go_where_links_lead(void **state)
+{
+    struct fixture *f = *state;
+    linked_layer(f);
+    layer(f);
+    file(f, "lib/a", "a");
+    file(f, "absolute/b", "b");
+    file(f, "chain/c", "c");
+    file(f, "opt/deep/up/d", "d");
+    file(f, "over/lib/e", "e");
+    file(f, "lib/old", "upper");
+    dir(f, "lib/made");
+    file(f, "lib/made/by/x", "x");
+    symbolic(f, "lib/link", "old");
+    extract(f);
+    has(f, "usr/lib/a", "a");
+    has(f, "usr/lib/b", "b");
+    has(f, "usr/lib/c", "c");
+    has(f, "usr/lib/d", "d");
+    has(f, "usr/lib/e", "e");
+    has(f, "usr/lib/old", "upper");
+    has(f, "usr/lib/sub/old", "lower");
+    has(f, "usr/lib/made/by/x", "x");
+    assert_true(S_ISLNK(stat_of(f, "usr/lib/link").st_mode));
+    assert_true(S_ISLNK(stat_of(f, "lib").st_mode));
+    assert_true(S_ISLNK(stat_of(f, "absolute").st_mode));
+    /* Directories that were gone through keep their times, those that were not mentioned have none. */
+    assert_int_equal(stat_of(f, "usr/lib").st_mtim.tv_sec, 1000);
+    assert_int_equal(stat_of(f, "usr/lib/made").st_mtim.tv_sec, 1000);
+    assert_int_equal(stat_of(f, "usr/lib/made/by").st_mtim.tv_sec, 77);
+}
+
+static void test_the_last_component_is_not_followed(void **state)
+{
+    struct fixture *f = *state;
+    linked_layer(f);
+    layer(f);
+    dir(f, "lib");
+    file(f, "lib/x", "in the new directory");
+    file(f, "absolute", "file");
+    layer(f);
+    file(f, "lib/y", "in it as well");
+    extract(f);
+    has(f, "lib/x", "in the new directory");
+    has(f, "lib/y", "in it as well");
+    has(f, "absolute", "file");
+    is_gone(f, "usr/lib/x");
+    is_gone(f, "usr/lib/y");
+    has(f, "usr/lib/old", "lower");
+}
+
+/* The way that an entry went is remembered for the next one: not when a link on it has changed. */
+static void test_a_link_that_changes_leads_elsewhere_at_once(void **state)
+{
+    struct fixture *f = *state;
+    linked_layer(f);
+    layer(f);
+    file(f, "lib/before", "x");
+    symbolic(f, "lib", "opt");
+    file(f, "lib/behind", "x");
+    layer(f);
+    file(f, "lib/here", "x");
+    file(f, ".wh.lib", "");
+    file(f, "lib/x", "x");
+    extract(f);
+    has(f, "usr/lib/before", "x");
+    has(f, "opt/behind", "x");
+    has(f, "opt/here", "x");
+    assert_true(S_ISDIR(stat_of(f, "lib").st_mode));
+    has(f, "lib/x", "x");
+}
+
+static void test_hard_links_go_where_links_lead(void **state)
+{
+    struct fixture *f = *state;
+    linked_layer(f);
+    layer(f);
+    hard(f, "lib/one", "absolute/old");
+    hard(f, "two", "lib/one");
+    hard(f, "lib/old", "usr/lib/old"); /* itself, by two names */
+    hard(f, "opt/link", "lib");
+    extract(f);
+    assert_int_equal(stat_of(f, "usr/lib/old").st_nlink, 3);
+    assert_int_equal(stat_of(f, "usr/lib/old").st_ino, stat_of(f, "two").st_ino);
+    assert_int_equal(stat_of(f, "usr/lib/old").st_ino, stat_of(f, "usr/lib/one").st_ino);
+    assert_true(S_ISLNK(stat_of(f, "opt/link").st_mode));
+}
+
+static void test_whiteouts_go_where_links_lead(void **state)
+{
+    struct fixture *f = *state;
+    linked_layer(f);
+    file(f, "usr/lib/kept", "lower");
+    layer(f);
+    file(f, "lib/kept", "upper");
+    file(f, "usr/lib/new", "upper");
+    file(f, "absolute/.wh.old", "");
+    file(f, "chain/.wh.kept", ""); /* the layer's own, by another name */
+    file(f, "lib/.wh.never-was", "");
+    layer(f);
+    file(f, "usr/lib/sub/new", "uppermost");
+    file(f, "lib/.wh..wh..opq", "");
+    extract(f);
+    is_gone(f, "usr/lib/kept");
+    is_gone(f, "usr/lib/new");
+    is_gone(f, "usr/lib/old");
+    is_gone(f, "usr/lib/sub/old");
+    has(f, "usr/lib/sub/new", "uppermost");
+    assert_true(S_ISLNK(stat_of(f, "lib").st_mode));
+}
+
+static void test_whiteouts_spare_their_own_layer_behind_links(void **state)
+{
+    struct fixture *f = *state;
+    linked_layer(f);
+    layer(f);
+    file(f, "lib/new", "upper");
+    file(f, "usr/lib/sub/new", "upper");
+    file(f, "lib/.wh.new", "");
+    file(f, "usr/.wh.lib", "");
+    extract(f);
+    has(f, "usr/lib/new", "upper");
+    has(f, "usr/lib/sub/new", "upper");
+    is_gone(f, "usr/lib/old");
+    is_gone(f, "usr/lib/sub/old");
+}
+
+/* containerd and umoci make the directories that the link leads to as well. */
+static void test_a_link_to_nothing_gets_its_directory(void **state)
+{
+    struct fixture *f = *state;
+    layer(f);
+    symbolic(f, "relative", "not/there");
+    symbolic(f, "absolute", "/nor/../here");
+    symbolic(f, "whiteout", "/nowhere/at/all");
+    layer(f);
+    file(f, "relative/x", "x");
+    file(f, "absolute/y", "y");
+    file(f, "whiteout/.wh.x", "");
+    file(f, "whiteout/.wh..wh..opq", "");
+    extract(f);
+    has(f, "not/there/x", "x");
+    has(f, "here/y", "y");
+    is_gone(f, "nowhere");
+    assert_true(S_ISLNK(stat_of(f, "relative").st_mode));
+    struct stat st = stat_of(f, "not");
+    assert_int_equal(st.st_mode & 07777, 0755);
+    assert_int_equal(st.st_mtim.tv_sec, 77);
+}
+
 /* ---- hostile layers ---- */
 
-/* `link` leads to a directory outside of the tree, with a file "victim". */
+/* `link` would lead to a directory outside of the tree, with a file "victim". */
 static void hostile_begin(struct fixture *f, char outside[100])
 {
     char path[160];
@@ -447,6 +614,13 @@ static void hostile_begin(struct fixture *f, char outside[100])
     file(f, "good", "lower");
     symbolic(f, "link", outside);
     symbolic(f, "up", "..");
+    symbolic(f, "to-file", "good");
+    dir(f, "dir/dir");
+    symbolic(f, "to-dir", "dir");
+    symbolic(f, "circle", "circle");
+    symbolic(f, "ping", "pong");
+    symbolic(f, "pong", "./ping");
+    symbolic(f, "grow", "grow/grow");
     layer(f);
 }
 
@@ -470,6 +644,18 @@ static void hostile_root(struct fixture *f, const char *name)
     symbolic(f, name, "/etc");
 }
 
+static void hostile_long(struct fixture *f, const char *name)
+{
+    char target[PATH_MAX], full[NAME_MAX];
+    memset(target, '/', sizeof(target));
+    for (size_t i = 0; i < sizeof(target); i += 2)
+        target[i] = 'd';
+    target[PATH_MAX - 4] = '\0';
+    symbolic(f, "long", target);
+    snprintf(full, sizeof(full), "long/%s", name);
+    file(f, full, "hostile");
+}
+
 static const struct {
     const char *what;
     void (*add)(struct fixture *f, const char *name);
@@ -477,21 +663,29 @@ static const struct {
 } HOSTILE[] = {
     {"dotdot", hostile_file, "../outside/victim", "leads out of the image"},
     {"dotdot within", hostile_file, "a/../../outside/victim", "leads out of the image"},
+    {"dotdot behind a link", hostile_file, "link/../outside/victim", "leads out of the image"},
     {"absolute dotdot", hostile_file, "/../outside/victim", "leads out of the image"},
-    {"file behind a link", hostile_file, "link/victim", "behind \"link\""},
-    {"file behind a link up", hostile_file, "up/outside/victim", "behind \"up\""},
-    {"directory behind a link", hostile_dir, "link/dir", "behind \"link\""},
     {"file behind a file", hostile_file, "good/x", "behind \"good\""},
-    {"whiteout behind a link", hostile_file, "link/.wh.victim", "behind \"link\""},
-    {"opaque behind a link", hostile_file, "link/.wh..wh..opq", "behind \"link\""},
+    {"file behind a link to a file", hostile_file, "to-file/x", "behind \"good\""},
+    {"directory behind a link to a file", hostile_dir, "to-file/x", "behind \"good\""},
+    {"whiteout behind a link to a file", hostile_file, "to-file/.wh.x", "behind \"good\""},
+    {"file behind a circle", hostile_file, "circle/x", "behind links"},
+    {"file behind a circle of two", hostile_file, "ping/x", "behind links"},
+    {"file behind a circle that grows", hostile_file, "grow/x", "behind links"},
+    {"whiteout behind a circle", hostile_file, "circle/.wh.x", "behind links"},
+    {"hard link behind a circle", hostile_hard, "circle/x", "behind links"},
+    {"a link to what is too long", hostile_long, "name", "too long"},
+    {"a link to what is longer still", hostile_long, "d/d/name", "too long"},
     {"whiteout of dotdot", hostile_file, "a/.wh...", "whiteout of no name"},
     {"whiteout of dot", hostile_file, "a/.wh..", "whiteout of no name"},
     {"whiteout of nothing", hostile_file, "a/.wh.", "whiteout of no name"},
     {"whiteout through dotdot", hostile_file, "../outside/.wh.victim", "leads out of the image"},
     {"hard link out", hostile_hard, "../outside/victim", "out of the image"},
-    {"hard link behind a link", hostile_hard, "link/victim", "behind \"link\""},
+    {"hard link behind a link out", hostile_hard, "link/victim", "not there"},
+    {"hard link behind a link up", hostile_hard, "up/outside/victim", "not there"},
     {"hard link to nothing", hostile_hard, "etc/shadow", "not there"},
     {"hard link to the root", hostile_hard, "/", "out of the image"},
+    {"hard link to a directory", hostile_hard, "to-dir/dir", "to the directory"},
     {"root as a link", hostile_root, ".", "root is not a directory"},
 };
 
@@ -514,6 +708,32 @@ static void test_hostile_entries_are_refused(void **state)
         tear_down(state);
         set_up(state);
     }
+}
+
+/* However a link leads out, a chroot's root is the end of it. */
+static void test_links_out_of_the_image_stay_inside(void **state)
+{
+    struct fixture *f = *state;
+    char outside[100], path[160], *text;
+    size_t len;
+    hostile_begin(f, outside);
+    symbolic(f, "further", "../../../../../../../../../../..");
+    file(f, "link/victim", "inside");
+    file(f, "link/.wh.nothing", "");
+    file(f, "up/x", "in the root");
+    file(f, "further/y", "in the root");
+    hard(f, "copy", "link/victim");
+    dir(f, "link/dir");
+    extract(f);
+    has(f, "x", "in the root");
+    has(f, "y", "in the root");
+    has(f, "copy", "inside");
+    snprintf(path, sizeof(path), "%s/victim", outside + 1);
+    has(f, path, "inside");
+    snprintf(path, sizeof(path), "%s/victim", outside);
+    assert_int_equal(io_read_file(AT_FDCWD, path, 100, &text, &len), 0);
+    assert_string_equal(text, "untouched");
+    free(text);
 }
 
 static void test_an_absolute_name_is_below_the_root(void **state)
@@ -665,7 +885,15 @@ int main(void)
         TEST(test_hard_links_reach_across_layers),
         TEST(test_odd_names_and_kinds),
         TEST(test_what_only_root_may_give),
+        TEST(test_entries_go_where_links_lead),
+        TEST(test_the_last_component_is_not_followed),
+        TEST(test_a_link_that_changes_leads_elsewhere_at_once),
+        TEST(test_hard_links_go_where_links_lead),
+        TEST(test_whiteouts_go_where_links_lead),
+        TEST(test_whiteouts_spare_their_own_layer_behind_links),
+        TEST(test_a_link_to_nothing_gets_its_directory),
         TEST(test_hostile_entries_are_refused),
+        TEST(test_links_out_of_the_image_stay_inside),
         TEST(test_an_absolute_name_is_below_the_root),
         TEST(test_bombs_are_bounded_over_all_layers),
         TEST(test_a_bomb_behind_the_end),

@@ -99,7 +99,6 @@ static int set_raw_acls(struct archive_entry *entry)
 
 static int extract_entry(struct extraction *x, struct archive_entry *entry, struct dayfly_err *err)
 {
-    const char *name = archive_entry_pathname(entry);
     bool link = archive_entry_hardlink(entry) != NULL;
     mode_t type = archive_entry_filetype(entry);
     int rc = drop_foreign(entry, err);
@@ -107,6 +106,7 @@ static int extract_entry(struct extraction *x, struct archive_entry *entry, stru
         rc = layer_tree_make_room(&x->tree, entry, err);
     if (rc)
         return rc < 0 ? rc : 0;
+    const char *name = archive_entry_pathname(entry);
     if (!x->whole && !link && (type == AE_IFCHR || type == AE_IFBLK)) {
         x->out->devices++;
         return 0;

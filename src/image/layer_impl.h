@@ -2,10 +2,12 @@
 #ifndef IMAGE_LAYER_IMPL_H
 #define IMAGE_LAYER_IMPL_H
 
-/* What layer.c, layer_read.c, layer_tree.c and layer_extract.c share; nobody else includes it. */
+/* What layer.c, layer_read.c, layer_tree.c, layer_walk.c and layer_extract.c share; nobody else
+ * includes it. */
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <limits.h>
 #include <locale.h>
 
 #include "image/layer.h"
@@ -67,13 +69,19 @@ struct layer_dirs {
     size_t count, room, bytes;
 };
 
+/* A directory of the tree. */
+struct layer_place {
+    int fd;              /* readable from its first entry on; -1: none */
+    char path[PATH_MAX]; /* its name, which leads through no link; "" for the root */
+};
+
 struct layer_tree {
     int root_fd; /* the working directory */
     int64_t epoch;
     struct layer_dirs dirs;
-    /* The directory of the entry before, which most entries share. */
-    int parent_fd;
-    char *parent;
+    /* The directory of the entry before, which most entries share, and what the entry called it. */
+    char *parent; /* NULL: none is kept */
+    struct layer_place place;
     /* What the layer at hand has made: its names and their parents. */
     void *made;
     size_t made_bytes;
@@ -82,20 +90,41 @@ struct layer_tree {
 int layer_tree_begin(struct layer_tree *tree, int64_t epoch, struct dayfly_err *err);
 /* Forget what the layer at hand has made. */
 void layer_tree_next_layer(struct layer_tree *tree);
-void layer_tree_set_times(const struct layer_tree *tree);
+void layer_tree_set_times(struct layer_tree *tree);
 void layer_tree_finish(struct layer_tree *tree); /* safe on a zeroed one */
 
 /* Note a directory's modification time. */
 int layer_tree_add_dir(struct layer_tree *tree, const char *name, struct timespec mtime,
                        struct dayfly_err *err);
 
+/* Has the layer at hand made this, by its name through no link? */
+bool layer_tree_has_made(const struct layer_tree *tree, const char *path);
+
 /* Make room for an entry: its parents exist, and nothing but a directory that it may be laid over has
- * its name. Returns 1 when it is a hard link that is there already. */
+ * its name. Its names, the hard link's too, become such that lead through no link. Returns 1 when it is
+ * a hard link that is there already. */
 int layer_tree_make_room(struct layer_tree *tree, struct archive_entry *entry, struct dayfly_err *err);
 
 /* True when the entry is a whiteout, or another of aufs's own names (".wh."): not a file of the image.
  */
 bool layer_is_whiteout(const char *name);
 int layer_tree_whiteout(struct layer_tree *tree, const char *name, struct dayfly_err *err);
+
+/* ---- layer_walk.c: from names to directories ---- */
+
+enum layer_walk {
+    LAYER_WALK_LOOK,     /* follow links */
+    LAYER_WALK_MAKE,     /* and make what is missing */
+    LAYER_WALK_LOWER,    /* follow those of the layers below, for a whiteout */
+    LAYER_WALK_STRAIGHT, /* follow none */
+};
+
+/*
+ * The directory that the first `len` bytes of an entry's name lead to. The caller closes out->fd.
+ * -ENOENT and no message when it is missing, and for LAYER_WALK_LOWER also when the layer at hand has
+ * put a link or a file in the way: then all that was below is gone.
+ */
+int layer_walk(struct layer_tree *tree, const char *name, size_t len, enum layer_walk how,
+               struct layer_place *out, struct dayfly_err *err);
 
 #endif

@@ -3,8 +3,9 @@
  * What has to be so in a tree before libarchive writes an entry to it: parents that are directories and
  * no links, room for the name, whiteouts done, and directories' times kept for the end.
  *
- * Every name is walked from the root by openat with O_NOFOLLOW. The tree is nobody else's, so what was
- * looked at stays so.
+ * A layer may name a file by way of a link that a layer below has ("lib/x" where lib leads to usr/lib).
+ * Such a name is brought to the one without links first (layer_walk.c), and all that is kept here goes
+ * by that.
  */
 #include "image/layer_impl.h"
 
@@ -59,45 +60,17 @@ int layer_tree_add_dir(struct layer_tree *tree, const char *name, struct timespe
     return 0;
 }
 
-/* Open a directory below the root, following no link on the way. -errno; ELOOP or ENOTDIR where
- * something else is in the way, and *good_len is the length of the path up to it. */
-static int open_below(int root_fd, const char *path, size_t *good_len)
-{
-    const char *at = path;
-    int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
-    if (fd < 0)
-        return -errno;
-    while (*at && strcmp(at, ".") != 0) {
-        char part[NAME_MAX + 1];
-        size_t len = strcspn(at, "/");
-        if (len > NAME_MAX) {
-            close(fd);
-            return -ENAMETOOLONG;
-        }
-        memcpy(part, at, len);
-        part[len] = '\0';
-        if (good_len)
-            *good_len = (size_t)(at - path) + len;
-        int next = openat(fd, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        int code = errno;
-        close(fd);
-        if (next < 0)
-            return -code;
-        fd = next;
-        at += len + (at[len] == '/');
-    }
-    return fd;
-}
-
-void layer_tree_set_times(const struct layer_tree *tree)
+void layer_tree_set_times(struct layer_tree *tree)
 {
     for (size_t i = 0; i < tree->dirs.count; i++) {
         const struct layer_dir *dir = &tree->dirs.items[i];
         const struct timespec times[2] = {dir->mtime, dir->mtime};
+        struct layer_place place;
         /* Gone, or no directory any more, when a later entry or layer took it away. */
-        _cleanup_close_ int fd = open_below(tree->root_fd, dir->path, NULL);
-        if (fd >= 0)
-            futimens(fd, times);
+        if (layer_walk(tree, dir->path, strlen(dir->path), LAYER_WALK_STRAIGHT, &place, NULL))
+            continue;
+        futimens(place.fd, times);
+        close(place.fd);
     }
 }
 
@@ -132,9 +105,9 @@ static int note_made(struct layer_tree *tree, const char *name, struct dayfly_er
     return 0;
 }
 
-static bool is_made(const struct layer_tree *tree, const char *name)
+bool layer_tree_has_made(const struct layer_tree *tree, const char *path)
 {
-    return tfind(name, &tree->made, compare_names) != NULL;
+    return tfind(path, &tree->made, compare_names) != NULL;
 }
 
 void layer_tree_next_layer(struct layer_tree *tree)
@@ -148,7 +121,7 @@ void layer_tree_next_layer(struct layer_tree *tree)
 
 int layer_tree_begin(struct layer_tree *tree, int64_t epoch, struct dayfly_err *err)
 {
-    *tree = (struct layer_tree){.epoch = epoch, .parent_fd = -1};
+    *tree = (struct layer_tree){.epoch = epoch, .place.fd = -1};
     tree->root_fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (tree->root_fd < 0)
         return err_errno(err, errno, "cannot open the directory to extract to");
@@ -157,7 +130,7 @@ int layer_tree_begin(struct layer_tree *tree, int64_t epoch, struct dayfly_err *
 
 static void forget_parent(struct layer_tree *tree)
 {
-    close_fd(&tree->parent_fd);
+    close_fd(&tree->place.fd);
     free(tree->parent);
     tree->parent = NULL;
 }
@@ -184,97 +157,55 @@ static const char *last_component(const char *name, size_t *parent_len)
     return slash ? slash + 1 : name;
 }
 
-/* Why a parent cannot be opened: a link or a file is in its place. */
-static int bad_parent(const char *name, const char *parent, size_t bad_len, int code,
-                      struct dayfly_err *err)
+/* The directory that an entry is to be in, made where it is missing: it stands in tree->place until the
+ * next call, or until forget_parent. */
+static int open_parent(struct layer_tree *tree, const char *name, struct dayfly_err *err)
 {
-    if (code != ELOOP && code != ENOTDIR)
-        return err_errno(err, code, "\"" LAYER_NAME_CUT "\"", name);
-    return err_set(err, EINVAL,
-                   "refused: \"" LAYER_NAME_CUT "\" is behind \"%.*s\", which is a symbolic link or a "
-                   "file",
-                   name, (int)(bad_len < 40 ? bad_len : 40), parent);
-}
-
-static int make_parents(struct layer_tree *tree, const char *parent, struct dayfly_err *err)
-{
-    _cleanup_free_ char *part = strdup(parent);
-    if (!part)
-        return err_errno(err, ENOMEM, "layer");
-    const struct timespec epoch = {.tv_sec = tree->epoch};
-    for (char *end = part; end;) {
-        end = strchr(end + (end != part), '/');
-        if (end)
-            *end = '\0';
-        bool made = mkdirat(tree->root_fd, part, 0755) == 0;
-        bool failed = !made && errno != EEXIST;
-        /* A parent with the set-gid bit would pass its group on. Who is not root has one owner only. */
-        if (made)
-            failed = (fchownat(tree->root_fd, part, 0, 0, 0) < 0 && geteuid() == 0) ||
-                     fchmodat(tree->root_fd, part, 0755, 0) < 0;
-        if (failed)
-            return err_errno(err, errno, "cannot make the directory \"" LAYER_NAME_CUT "\"", part);
-        int rc = made ? layer_tree_add_dir(tree, part, epoch, err) : 0;
-        if (rc)
-            return rc;
-        if (end)
-            *end = '/';
-    }
-    return 0;
-}
-
-/* The directory that `name` is in, made where it is missing. Without `make`, as for a whiteout, -ENOENT
- * and no message where there is none: nor where the layer at hand has put something else in its place,
- * as then all that was below is gone. Borrowed until the next call. */
-static int open_parent(struct layer_tree *tree, const char *name, bool make, struct dayfly_err *err)
-{
-    size_t len, bad_len = 0;
+    size_t len;
     last_component(name, &len);
     if (tree->parent && strlen(tree->parent) == len && !memcmp(tree->parent, name, len))
-        return tree->parent_fd;
+        return 0;
     forget_parent(tree);
     tree->parent = strndup(name, len);
     if (!tree->parent)
         return err_errno(err, ENOMEM, "layer");
-    int fd = open_below(tree->root_fd, tree->parent, &bad_len);
-    if (fd == -ENOENT && make) {
-        /* Up to bad_len the path is of directories, so that making more follows no link. */
-        int rc = make_parents(tree, tree->parent, err);
-        if (rc) {
-            forget_parent(tree);
-            return rc;
-        }
-        fd = open_below(tree->root_fd, tree->parent, &bad_len);
-    }
-    if (fd < 0 && !make && (fd == -ELOOP || fd == -ENOTDIR)) {
-        tree->parent[bad_len] = '\0';
-        fd = is_made(tree, tree->parent) ? -ENOENT : fd;
-    }
-    if (fd < 0) {
-        int rc = fd == -ENOENT && !make ? fd : bad_parent(name, tree->parent, bad_len, -fd, err);
+    int rc = layer_walk(tree, name, len, LAYER_WALK_MAKE, &tree->place, err);
+    if (rc)
         forget_parent(tree);
-        return rc;
-    }
-    tree->parent_fd = fd;
-    return fd;
+    return rc;
+}
+
+/* The name of what is in a place. `name` is what the entry calls it. */
+static int path_in(const struct layer_place *place, const char *base, const char *name,
+                   char out[PATH_MAX], struct dayfly_err *err)
+{
+    int len = snprintf(out, PATH_MAX, "%s%s%s", place->path, place->path[0] ? "/" : "", base);
+    if (len >= PATH_MAX)
+        return err_set(err, EINVAL,
+                       "refused: \"" LAYER_NAME_CUT "\" has a name that is too long without the links "
+                       "in it",
+                       name);
+    return 0;
 }
 
 /* ---- room for an entry ---- */
 
-/* What a hard link leads to, checked. Returns 1 when it is what `name` is already. */
+/* What a hard link leads to, checked; its name through no link goes to `out`. Returns 1 when it is what
+ * `name` is already. */
 static int check_link(struct layer_tree *tree, const char *name, const char *target,
-                      const struct stat *there, struct dayfly_err *err)
+                      const struct stat *there, char out[PATH_MAX], struct dayfly_err *err)
 {
-    size_t len, bad_len = 0;
+    size_t len;
     struct stat st;
+    struct layer_place place;
     const char *base = last_component(target, &len);
-    _cleanup_free_ char *parent = strndup(target, len);
-    if (!parent)
-        return err_errno(err, ENOMEM, "layer");
-    _cleanup_close_ int fd = open_below(tree->root_fd, parent, &bad_len);
-    if (fd == -ELOOP || fd == -ENOTDIR)
-        return bad_parent(target, parent, bad_len, -fd, err);
-    if (fd < 0 || fstatat(fd, base, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    int rc = layer_walk(tree, target, len, LAYER_WALK_LOOK, &place, err);
+    if (rc && rc != -ENOENT)
+        return rc;
+    bool found = !rc && fstatat(place.fd, base, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!rc)
+        close(place.fd);
+    if (!found)
         return err_set(err, EINVAL,
                        "refused: \"" LAYER_NAME_CUT "\" is a hard link to \"%.40s\", which is not "
                        "there",
@@ -283,7 +214,8 @@ static int check_link(struct layer_tree *tree, const char *name, const char *tar
         return err_set(err, EINVAL,
                        "refused: \"" LAYER_NAME_CUT "\" is a hard link to the directory \"%.40s\"",
                        name, target);
-    return there && there->st_dev == st.st_dev && there->st_ino == st.st_ino;
+    rc = path_in(&place, base, target, out, err);
+    return rc ? rc : there && there->st_dev == st.st_dev && there->st_ino == st.st_ino;
 }
 
 /* A directory's entry replaces its attributes as well: of those that the lower layer gave it none may
@@ -303,26 +235,34 @@ int layer_tree_make_room(struct layer_tree *tree, struct archive_entry *entry, s
 {
     const char *name = archive_entry_pathname(entry), *target = archive_entry_hardlink(entry);
     bool is_dir = !target && archive_entry_filetype(entry) == AE_IFDIR;
+    char path[PATH_MAX], target_path[PATH_MAX];
     struct stat st;
     size_t len;
     const char *base = last_component(name, &len);
-    int parent_fd = open_parent(tree, name, true, err);
-    if (parent_fd < 0)
-        return parent_fd;
-    bool there = fstatat(parent_fd, base, &st, AT_SYMLINK_NOFOLLOW) == 0;
-    int rc = target ? check_link(tree, name, target, there ? &st : NULL, err) : 0;
-    if (rc < 0)
+    int same = 0, rc = open_parent(tree, name, err);
+    if (!rc)
+        rc = path_in(&tree->place, base, name, path, err);
+    if (rc)
         return rc;
+    bool there = fstatat(tree->place.fd, base, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (target)
+        same = check_link(tree, name, target, there ? &st : NULL, target_path, err);
+    if (same < 0)
+        return same;
     if (there && is_dir && S_ISDIR(st.st_mode)) {
-        clear_attributes(parent_fd, base);
-    } else if (there && rc == 0) {
-        int code = tree_remove(parent_fd, base);
+        clear_attributes(tree->place.fd, base);
+    } else if (there && !same) {
+        int code = tree_remove(tree->place.fd, base);
         if (code)
             return err_errno(err, -code, "cannot replace \"" LAYER_NAME_CUT "\"", name);
         forget_parent(tree); /* it may have been within */
     }
-    int noted = note_made(tree, name, err);
-    return noted ? noted : rc;
+    /* libarchive is to write through no link either, and says so of its own accord. */
+    archive_entry_copy_pathname(entry, path);
+    if (target)
+        archive_entry_copy_hardlink(entry, target_path);
+    rc = note_made(tree, path, err);
+    return rc ? rc : same;
 }
 
 /* ---- whiteouts ---- */
@@ -367,7 +307,7 @@ static int remove_lower_below(const struct layer_tree *tree, int fd, char *path)
 /* Depth costs a descriptor and a small frame, and only along names that this layer has made. */
 static int remove_lower(const struct layer_tree *tree, int dir_fd, const char *base, char *path)
 {
-    if (!is_made(tree, path)) {
+    if (!layer_tree_has_made(tree, path)) {
         int rc = tree_remove(dir_fd, base);
         return rc == -ENOENT ? 0 : rc;
     }
@@ -380,6 +320,7 @@ static int remove_lower(const struct layer_tree *tree, int dir_fd, const char *b
 int layer_tree_whiteout(struct layer_tree *tree, const char *name, struct dayfly_err *err)
 {
     char path[PATH_MAX];
+    struct layer_place place;
     size_t len;
     const char *base = last_component(name, &len);
     const char *victim = base + strlen(WHITEOUT);
@@ -388,17 +329,16 @@ int layer_tree_whiteout(struct layer_tree *tree, const char *name, struct dayfly
         return 0;
     if (!*victim || !strcmp(victim, ".") || !strcmp(victim, ".."))
         return err_set(err, EINVAL, "refused: \"" LAYER_NAME_CUT "\" is the whiteout of no name", name);
-    int parent_fd = open_parent(tree, name, false, err);
-    if (parent_fd < 0)
-        return parent_fd == -ENOENT ? 0 : parent_fd;
-    snprintf(path, sizeof(path), "%.*s", (int)len, name);
-    int rc;
+    int rc = layer_walk(tree, name, len, LAYER_WALK_LOWER, &place, err);
+    if (rc)
+        return rc == -ENOENT ? 0 : rc;
     if (opaque) {
-        int fd = openat(parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        rc = fd < 0 ? -errno : remove_lower_below(tree, fd, path);
+        rc = remove_lower_below(tree, place.fd, place.path);
     } else {
-        snprintf(path + len, sizeof(path) - len, "%s%s", len ? "/" : "", victim);
-        rc = remove_lower(tree, parent_fd, victim, path);
+        /* Of a name that is too long there is no file. */
+        if (!path_in(&place, victim, name, path, NULL))
+            rc = remove_lower(tree, place.fd, victim, path);
+        close(place.fd);
     }
     forget_parent(tree);
     return rc ? err_errno(err, -rc, "cannot take away what \"" LAYER_NAME_CUT "\" says", name) : 0;

@@ -83,12 +83,17 @@ put_blob() { # LAYOUT
     echo "sha256:$digest"
 }
 
+# The file of an image's root file system.
+root_of() { # IMAGE
+    mine image inspect "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["root"]["path"])'
+}
+
 # Compare the root file system of image $1 with what umoci unpacks of LAYOUT:TAG. More arguments are for
 # compare-trees. In a mount namespace of its own: nothing stays mounted.
 same_as_umoci() { # IMAGE LAYOUT:TAG [OPTION...]
     local root bundle image=$1 source=$2
     shift 2
-    root=$(mine image inspect "$image" | python3 -c 'import json, sys; print(json.load(sys.stdin)["root"]["path"])')
+    root=$(root_of "$image")
     bundle=$(mktemp -d "$TEST_DIR/bundle.XXXXXX")
     umoci unpack --image "$source" "$bundle/b" >/dev/null
     mkdir "$bundle/mnt"

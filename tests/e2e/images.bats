@@ -111,10 +111,65 @@ add_raw_layer() { # LAYOUT:TAG
     run -0 mine image verify
 }
 
+# Layers that name files by way of links that a layer below has, as builders write them on a merged /usr.
+add_linked_layers() { # LAYOUT:TAG
+    local dir=$TEST_DIR/linked
+    mkdir -p "$dir/1/usr/lib/sub" "$dir/1/opt" "$dir/2/lib/made" "$dir/2/up/lib" "$dir/2/opt/abs" "$dir/2/door/deeper" "$dir/3/lib/sub"
+    ln -s usr/lib "$dir/1/lib"
+    ln -s ../../../usr "$dir/1/up"
+    ln -s /lib/sub "$dir/1/opt/abs"
+    ln -s /not/there "$dir/1/door"
+    for file in old gone kept sub/old; do echo lower >"$dir/1/usr/lib/$file"; done
+    tar -C "$dir/1" -c --format=pax --no-recursion -f "$dir/1.tar" usr usr/lib usr/lib/old usr/lib/gone \
+        usr/lib/kept usr/lib/sub usr/lib/sub/old opt lib up opt/abs door
+    for file in lib/old lib/made/x up/lib/y opt/abs/z door/deeper/w; do echo "$file" >"$dir/2/$file"; done
+    touch "$dir/2/lib/.wh.gone" "$dir/2/up/lib/.wh.old"
+    # Hard links in an archive name what they were made from: leave both names behind the link.
+    ln "$dir/2/lib/old" "$dir/2/lib/hard"
+    tar -C "$dir/2" -c --format=pax --no-recursion -f "$dir/2.tar" lib/old lib/hard lib/made lib/made/x \
+        up/lib/y up/lib/.wh.old opt/abs/z lib/.wh.gone door/deeper/w
+    echo upper >"$dir/3/lib/sub/upper"
+    touch "$dir/3/lib/sub/.wh..wh..opq" "$dir/3/lib/.wh.kept"
+    tar -C "$dir/3" -c --format=pax --no-recursion -f "$dir/3.tar" lib/sub/upper lib/sub/.wh..wh..opq lib/.wh.kept
+    for layer in 1 2 3; do umoci raw add-layer --image "$1" "$dir/$layer.tar"; done
+}
+
+@test "names behind links of lower layers are where umoci has them" {
+    umoci_image "$LAYOUT" linked
+    add_linked_layers "$LAYOUT:linked"
+    mine image pull -q "oci:$LAYOUT:linked" --name linked
+    # Of what no layer mentions umoci leaves the time of unpacking.
+    same_as_umoci linked "$LAYOUT:linked" --untimed . --untimed not --untimed not/there --untimed not/there/deeper
+    mkdir "$TEST_DIR/mnt"
+    unshare -m sh -ec 'mount -t erofs -o loop,ro "$1" "$2"; cd "$2"
+        test -L lib && grep -qx lib/old usr/lib/old && test usr/lib/old -ef usr/lib/hard &&
+        grep -qx up/lib/y usr/lib/y && grep -qx upper usr/lib/sub/upper && grep -qx door/deeper/w not/there/deeper/w &&
+        ! test -e usr/lib/gone && ! test -e usr/lib/kept && ! test -e usr/lib/sub/old && ! test -e usr/lib/sub/z' \
+        sh "$(root_of linked)" "$TEST_DIR/mnt"
+}
+
+@test "a link out of the image leads within it" {
+    umoci_image "$LAYOUT" evil
+    mkdir "$TEST_DIR/x" "$TEST_DIR/outside"
+    ln -s "$TEST_DIR/outside" "$TEST_DIR/x/door"
+    tar -C "$TEST_DIR/x" -cf "$TEST_DIR/door.tar" door
+    rm "$TEST_DIR/x/door"
+    mkdir "$TEST_DIR/x/door"
+    echo inside >"$TEST_DIR/x/door/file"
+    tar -C "$TEST_DIR/x" -cf "$TEST_DIR/through.tar" door/file
+    umoci raw add-layer --image "$LAYOUT:evil" "$TEST_DIR/door.tar"
+    umoci raw add-layer --image "$LAYOUT:evil" "$TEST_DIR/through.tar"
+    mine image pull -q "oci:$LAYOUT:evil" --name evil
+    [ -z "$(ls "$TEST_DIR/outside")" ]
+    mkdir "$TEST_DIR/mnt"
+    unshare -m sh -ec 'mount -t erofs -o loop,ro "$1" "$2"; grep -qx inside "$2$3/file"' \
+        sh "$(root_of evil)" "$TEST_DIR/mnt" "$TEST_DIR/outside"
+}
+
 @test "an image for nobody is refused with the layer and the entry" {
     umoci_image "$LAYOUT" evil
-    mkdir "$TEST_DIR/x"
-    ln -s /etc "$TEST_DIR/x/door"
+    mkdir -p "$TEST_DIR/x"
+    echo file >"$TEST_DIR/x/door"
     tar -C "$TEST_DIR/x" -cf "$TEST_DIR/door.tar" door
     rm "$TEST_DIR/x/door"
     mkdir "$TEST_DIR/x/door"
@@ -123,7 +178,7 @@ add_raw_layer() { # LAYOUT:TAG
     umoci raw add-layer --image "$LAYOUT:evil" "$TEST_DIR/door.tar"
     umoci raw add-layer --image "$LAYOUT:evil" "$TEST_DIR/through.tar"
     run -125 mine image pull -q "oci:$LAYOUT:evil"
-    [[ $output == *"layer 2 of 2"*'"door/passwd" is behind "door"'* ]]
+    [[ $output == *"layer 2 of 2"*'"door/passwd" is behind "door", which is a file'* ]]
     # What it is called does not reach the terminal as it is.
     touch "$TEST_DIR/x/"$'\e[2J'
     tar -C "$TEST_DIR/x" -cf "$TEST_DIR/escape.tar" --transform 's,^,door/,' $'\e[2J'
@@ -385,7 +440,7 @@ print([i['$2'] for i in json.load(sys.stdin) if i['name'] == '$1:latest'][0])"; 
     # The one that was used last stays.
     touch -a -d '10 days ago' "$MINE"/roots/sha256/*
     touch -m -d '10 days ago' "$MINE"/images/blobs/sha256/*
-    lower=$(mine image inspect lower | python3 -c 'import json, sys; print(json.load(sys.stdin)["root"]["path"])')
+    lower=$(root_of lower)
     touch -a "$lower"
     run -0 --separate-stderr mine image prune --older-than 5d --dry-run
     [[ $output == again:latest$'\t'* ]]
