@@ -30,6 +30,19 @@ CONFIG
     REGISTRY=localhost:${port:?the registry did not start}
 }
 
+# A registry of our own that serves a layout, as broken-registry says. Sets REGISTRY; requests are logged in
+# $TEST_DIR/requests, faults are taken from $TEST_DIR/faults.
+start_broken_registry() { # LAYOUT
+    local port log
+    touch "$TEST_DIR/faults"
+    : >"$TEST_DIR/requests"
+    mkfifo "$TEST_DIR/port"
+    tests/e2e/broken-registry "$1" "$TEST_DIR/requests" "$TEST_DIR/faults" >"$TEST_DIR/port" 3>&- &
+    echo $! >>"$TEST_DIR/registries"
+    read -r -t 30 port <"$TEST_DIR/port"
+    REGISTRY=localhost:${port:?the registry did not start}
+}
+
 stop_registries() {
     local pid
     while read -r pid; do
@@ -46,15 +59,22 @@ mine() {
 # One layer after the other of a layout $1 as a tag $2: each further argument is a command that changes the
 # root file system in the working directory.
 umoci_image() { # LAYOUT TAG COMMAND...
-    local layout=$1 tag=$2 bundle
+    local layout=$1 tag=$2
     shift 2
     [ -d "$layout" ] || umoci init --layout "$layout"
     umoci new --image "$layout:$tag"
+    umoci_layers "$layout:$tag" "$@"
+}
+
+# The same on top of what the tag is.
+umoci_layers() { # LAYOUT:TAG COMMAND...
+    local image=$1 bundle
+    shift
     for command in "$@"; do
         bundle=$(mktemp -d "$TEST_DIR/bundle.XXXXXX")
-        umoci unpack --image "$layout:$tag" "$bundle/b" >/dev/null
+        umoci unpack --image "$image" "$bundle/b" >/dev/null
         (cd "$bundle/b/rootfs" && $command)
-        umoci repack --image "$layout:$tag" "$bundle/b" >/dev/null
+        umoci repack --image "$image" "$bundle/b" >/dev/null
         rm -rf "$bundle"
     done
 }
