@@ -24,6 +24,9 @@
 #include "util/io.h"
 #include "util/tree.h"
 
+/* One second and then two lie between them. */
+#define FETCH_TRIES 3
+
 struct pull {
     struct store *store;
     const struct pull_options *options;
@@ -99,6 +102,22 @@ static int fetch(struct pull *pull, struct dayfly_err *err)
     if (!rc)
         rc = fresh_dir(pull, "temp", err);
     return rc ? rc : skopeo_run(&copy, err);
+}
+
+/* Of what is broken off the layers that are whole stay, so that another try has less to do. */
+static int fetch_all(struct pull *pull, struct dayfly_err *err)
+{
+    for (unsigned tries = 1;; tries++) {
+        struct dayfly_err why = {0};
+        int rc = fetch(pull, &why);
+        if (rc != -ECONNRESET || tries == FETCH_TRIES) {
+            if (rc && err)
+                *err = why;
+            return rc;
+        }
+        log_line(pull->log, LOG_WARN, "%s; trying again", why.msg);
+        sleep(tries);
+    }
 }
 
 /* A document from the collected blobs, its digest proved. The caller frees *out. */
@@ -226,7 +245,7 @@ static int attempt(struct pull *pull, bool with_our_blobs, struct dayfly_err *er
 {
     int rc = with_our_blobs ? store_blob_link(pull->store, NULL, pull->blobs_fd, err) : 0;
     if (!rc)
-        rc = fetch(pull, err);
+        rc = fetch_all(pull, err);
     if (rc)
         return rc;
     rc = read_image(pull, err);

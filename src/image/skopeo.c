@@ -142,9 +142,9 @@ void skopeo_fatal_message(const char *log, char *out, size_t size)
  * Keep as much of it as `room` bears, from a ": " on. */
 static const char *cause_of(const char *message, size_t room)
 {
-    static const char *const doing[] = {"initializing source ", "trying to reuse blob ",
-                                        "pinging container registry ",
-                                        "writing blob: ", "initializing destination "};
+    static const char *const doing[] = {
+        "initializing source ", "trying to reuse blob ",  "pinging container registry ",
+        "writing blob: ",       "happened during read: ", "initializing destination "};
     const char *next = message;
     for (size_t i = 0; i < ARRAY_SIZE(doing); i++) {
         next = strncmp(message, doing[i], strlen(doing[i])) ? NULL : strstr(message, ": ");
@@ -178,23 +178,33 @@ static const struct {
     {"connection refused", EIO, "is the registry running?"},
     {"igest did not match", EIO, "the registry is broken"},
     {"o such file or directory", ENOENT, NULL},
+    {"unexpected EOF", ECONNRESET, NULL},
+    {"connection reset by peer", ECONNRESET, NULL},
+    {"i/o timeout", ECONNRESET, NULL},
+    {"handshake timeout", ECONNRESET, NULL},
 };
 
 static int explain(const struct skopeo_copy *copy, const char *log, struct dayfly_err *err)
 {
     char message[1024];
     bool resumes = !strncmp(copy->from, "docker://", strlen("docker://"));
+    const char *goes_on = resumes ? "another pull goes on behind the last whole layer" : NULL;
     const char *verb = copy->ours_is_source ? "push to" : "pull";
     skopeo_fatal_message(log, message, sizeof(message));
     for (size_t i = 0; i < ARRAY_SIZE(FAILURES); i++) {
         if (!strstr(message, FAILURES[i].says))
             continue;
+        int code = FAILURES[i].code;
         const char *remedy = FAILURES[i].remedy;
-        return err_set(err, FAILURES[i].code, "cannot %s %.60s: %.90s%s%s", verb, copy->shown,
+        if (code == ECONNRESET) {
+            remedy = goes_on;
+            code = resumes ? code : EIO;
+        }
+        return err_set(err, code, "cannot %s %.60s: %.90s%s%s", verb, copy->shown,
                        cause_of(message, 90), remedy ? "; " : "", remedy ? remedy : "");
     }
-    return err_set(err, EIO, "cannot %s %.60s: %.110s%s", verb, copy->shown, cause_of(message, 110),
-                   resumes ? "; another pull goes on where this one ended" : "");
+    return err_set(err, EIO, "cannot %s %.60s: %.110s%s%s", verb, copy->shown, cause_of(message, 110),
+                   goes_on ? "; " : "", goes_on ? goes_on : "");
 }
 
 /* ---- running it ---- */

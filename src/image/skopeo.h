@@ -52,7 +52,8 @@ struct skopeo_copy {
  *   -EACCES   credentials are wanted, or others
  *   -ENOTSUP  not for this machine's architecture
  *   -ENOSPC   the disk is full
- *   -EIO      anything else: no connection, broken off, a wrong digest
+ *   -ECONNRESET  a pull from a registry was broken off, or it did not answer in time: worth another try
+ *   -EIO      anything else: no connection, a wrong digest
  */
 int skopeo_run(const struct skopeo_copy *copy, struct dayfly_err *err);
 

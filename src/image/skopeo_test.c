@@ -136,7 +136,7 @@ static void test_failures_have_codes_and_remedies(void **state)
     static const struct {
         const char *message;
         int code;
-        const char *says;
+        const char *says, *from;
     } cases[] = {
         {"reading manifest 1 in x: manifest unknown", ENOENT, "look at its name and tag"},
         {"Get https://x/v2/: http: server gave HTTP response to HTTPS client", EIO,
@@ -145,13 +145,22 @@ static void test_failures_have_codes_and_remedies(void **state)
         {"choosing image: no image found in manifest list for architecture amd64", ENOTSUP,
          "other processors"},
         {"write /x: no space left on device", ENOSPC, "prune"},
-        {"unexpected EOF", EIO, "goes on where this one ended"},
+        {"writing blob: happened during read: unexpected EOF", ECONNRESET,
+         "x:1: unexpected EOF; another pull goes on"},
+        {"read tcp 1.2.3.4: connection reset by peer", ECONNRESET,
+         "goes on behind the last whole layer"},
+        {"some flaw", EIO, "some flaw; another pull goes on"},
+        /* A file that is cut does not get better. */
+        {"reading tar archive: unexpected EOF", EIO, "unexpected EOF", "oci-archive:x"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct fake fake = fake_make(cases[i].message);
         struct dayfly_err err = {0};
-        const struct skopeo_copy copy = {
-            .from = "docker://x", .to = "oci:y", .temp_dir = "/tmp", .shown = "x:1", .progress_fd = -1};
+        const struct skopeo_copy copy = {.from = cases[i].from ? cases[i].from : "docker://x",
+                                         .to = "oci:y",
+                                         .temp_dir = "/tmp",
+                                         .shown = "x:1",
+                                         .progress_fd = -1};
         assert_int_equal(fake_run(&fake, &copy, &err), -cases[i].code);
         assert_non_null(strstr(err.msg, "cannot pull x:1: "));
         assert_non_null(strstr(err.msg, cases[i].says));

@@ -8,8 +8,9 @@
  * A pull collects blobs in a directory of its own in the store's tmp/, "pull-HEX", named after the
  * source and locked while it works. Blobs that the store has are linked in first, and not fetched
  * again. When all are there and the root file system is made of them, they enter the store together, as
- * an import's do. A pull that is killed leaves that directory: the next pull of the same source goes on
- * with it, prune removes it, and so does any command that writes, when a day has passed.
+ * an import's do. When the connection breaks off the rest is tried for again, twice. A pull that is
+ * killed leaves that directory: the next pull of the same source goes on with it, prune removes it, and
+ * so does any command that writes, when a day has passed.
  */
 
 #include "image/digest.h"
@@ -26,8 +27,9 @@ struct pull_options {
 
 /*
  * Pull an image, for this machine's architecture where there are several, and make its root file
- * system. Replaces an image of that name. Errors as skopeo_run's, and -EINVAL   the source or the name
- * is none; or what came is no image that can run here -EBADMSG  digests are wrong
+ * system. Replaces an image of that name. Errors as skopeo_run's, and
+ *   -EINVAL   the source or the name is none; or what came is no image that can run here
+ *   -EBADMSG  digests are wrong
  */
 int image_pull(struct store *store, const struct pull_options *options,
                char out_digest[DIGEST_STR_BYTES], const struct log *log, struct dayfly_err *err);

@@ -298,6 +298,77 @@ more_for_arm() {
     [ -z "$(ls "$MINE/tmp")" ]
 }
 
+# ---- a registry that breaks ----
+
+# The image "three": layers of one file each, the last one the largest.
+three_layers() {
+    umoci_image "$LAYOUT" three one_file one_file large_file
+    mapfile -t LAYERS < <(python3 -c 'import json, sys
+for layer in json.load(open(sys.argv[1]))["layers"]: print(layer["digest"])' \
+        "$(blob "$LAYOUT" "$(layout_digest "$LAYOUT" three)")")
+    start_broken_registry "$LAYOUT"
+}
+
+one_file() { echo $RANDOM$RANDOM >"file-$RANDOM$RANDOM"; }
+large_file() { head -c 3M /dev/urandom >large; }
+
+# How often was the blob asked for?
+asked() { # DIGEST
+    grep -c "GET .*/blobs/$1 " "$TEST_DIR/requests" || true
+}
+
+@test "a pull that is broken off in the middle tries again, for the rest alone" {
+    three_layers
+    # When the two others are there.
+    echo "cut ${LAYERS[2]} 1 2 $MINE/tmp/pull-*/blobs/sha256/*" >"$TEST_DIR/faults"
+    run -0 --separate-stderr mine image pull --tls-verify=false "$REGISTRY/x:three" --name three
+    [[ $stderr == *"unexpected EOF"*"trying again"* ]]
+    [ "$output" = "$(layout_digest "$LAYOUT" three)" ]
+    [ "$(asked "${LAYERS[0]}") $(asked "${LAYERS[1]}") $(asked "${LAYERS[2]}")" = "1 1 2" ]
+    run -0 mine image verify
+    [ -z "$(ls "$MINE/tmp")" ]
+}
+
+@test "a registry that always breaks off gets no half image in, and the next pull goes on" {
+    three_layers
+    echo "cut ${LAYERS[2]} 1000 2 $MINE/tmp/pull-*/blobs/sha256/*" >"$TEST_DIR/faults"
+    run -125 mine image pull -q --tls-verify=false "$REGISTRY/x:three" --name three
+    [[ $output == *"cannot pull $REGISTRY/x:three: unexpected EOF"*"another pull goes on behind the last whole layer" ]]
+    [ "$(mine image ls --json)" = "[]" ]
+    [ -z "$(find "$MINE/images/blobs" "$MINE/roots" -type f)" ]
+    # Nothing of the one that broke off, whole or half, under its name.
+    kept=$(ls "$MINE"/tmp/pull-*/blobs/sha256)
+    [[ $kept == *"${LAYERS[0]#sha256:}"* && $kept == *"${LAYERS[1]#sha256:}"* && $kept != *"${LAYERS[2]#sha256:}"* ]]
+    run -0 --separate-stderr mine image ls
+    [ -z "$stderr" ]
+    : >"$TEST_DIR/faults"
+    : >"$TEST_DIR/requests"
+    mine image pull -q --tls-verify=false "$REGISTRY/x:three" --name three
+    [ "$(asked "${LAYERS[0]}") $(asked "${LAYERS[1]}") $(asked "${LAYERS[2]}")" = "0 0 1" ]
+    # And of an image that shares them nothing but what is its own.
+    umoci tag --image "$LAYOUT:three" four
+    umoci_layers "$LAYOUT:four" one_file
+    : >"$TEST_DIR/requests"
+    mine image pull -q --tls-verify=false "$REGISTRY/x:four" --name four
+    [ "$(asked "${LAYERS[0]}") $(asked "${LAYERS[1]}") $(asked "${LAYERS[2]}")" = "0 0 0" ]
+    run -0 mine image verify
+    [ -z "$(ls "$MINE/tmp")" ]
+}
+
+@test "a registry that alters a layer is found out" {
+    three_layers
+    echo "alter ${LAYERS[2]}" >"$TEST_DIR/faults"
+    run -125 mine image pull -q --tls-verify=false "$REGISTRY/x:three" --name three
+    [[ $output == *"igest did not match"*"the registry is broken"* ]]
+    [ "$(asked "${LAYERS[2]}")" -eq 1 ]
+    [ "$(mine image ls --json)" = "[]" ]
+    run -0 mine image prune
+    [ -z "$(ls "$MINE/tmp")" ]
+    : >"$TEST_DIR/faults"
+    mine image pull -q --tls-verify=false "$REGISTRY/x:three" --name three
+    run -0 mine image verify
+}
+
 # ---- wrong digests ----
 
 @test "a blob with a wrong digest never gets in, and what was whole is kept for the next pull" {
