@@ -77,7 +77,12 @@ static int open_dir(struct pull *pull, struct dayfly_err *err)
     if (rc)
         return err_errno(err, -rc, "sha256");
     pull->dir_fd = store_staging_open(pull->store, &key, pull->dir_name, say_waiting, pull, err);
-    return pull->dir_fd < 0 ? pull->dir_fd : open_blobs(pull, err);
+    rc = pull->dir_fd < 0 ? pull->dir_fd : open_blobs(pull, err);
+    uint64_t bytes = rc ? 0 : store_staging_bytes(pull->dir_fd);
+    if (bytes)
+        log_line(pull->log, LOG_INFO, "going on behind %.1f MiB that an earlier pull has fetched",
+                 (double)bytes / (1 << 20));
+    return rc;
 }
 
 /* ---- fetching ---- */
@@ -241,9 +246,9 @@ static int take_in(struct pull *pull, struct dayfly_err *err)
 
 /* ---- */
 
-static int attempt(struct pull *pull, bool with_our_blobs, struct dayfly_err *err)
+static int attempt(struct pull *pull, bool with_our_layers, struct dayfly_err *err)
 {
-    int rc = with_our_blobs ? store_blob_link(pull->store, NULL, pull->blobs_fd, err) : 0;
+    int rc = with_our_layers ? store_layers_link(pull->store, pull->blobs_fd, err) : 0;
     if (!rc)
         rc = fetch_all(pull, err);
     if (rc)

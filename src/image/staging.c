@@ -34,6 +34,36 @@ static int open_once(struct store *store, const char *name, bool *busy, struct d
     return rc ? rc : fd;
 }
 
+/* What the store has as well (a blob's second link) need not be kept, and would keep its space taken
+ * when the store lets go of it. */
+static int drop_if_linked(void *opaque, const char *name)
+{
+    const int *dir_fd = opaque;
+    struct stat st;
+    if (fstatat(*dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_nlink > 1)
+        unlinkat(*dir_fd, name, 0);
+    return 0;
+}
+
+/* A killed process may have made it ready for the store: then it cannot be written to, or is the
+ * store's. */
+static int make_own(void *opaque, const char *name)
+{
+    const int *dir_fd = opaque;
+    drop_if_linked(opaque, name);
+    (void)!fchmodat(*dir_fd, name, 0600, 0);
+    return 0;
+}
+
+static void take_over(int dir_fd)
+{
+    _cleanup_close_ int blobs =
+        openat(dir_fd, STORE_STAGING_BLOBS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    futimens(dir_fd, NULL);
+    if (blobs >= 0)
+        store_each_name(blobs, make_own, &blobs);
+}
+
 int store_staging_open(struct store *store, const struct digest *key, char name[STORE_STAGING_BYTES],
                        void (*waiting)(void *opaque), void *opaque, struct dayfly_err *err)
 {
@@ -54,24 +84,38 @@ int store_staging_open(struct store *store, const struct digest *key, char name[
         /* Whoever had it may have finished and removed it. */
         struct stat st;
         if (fstat(fd, &st) == 0 && st.st_nlink > 0) {
-            futimens(fd, NULL);
+            take_over(fd);
             return steal_fd(&fd);
         }
     }
 }
 
-/* ---- leaving and sweeping ---- */
+struct sum {
+    int dir_fd;
+    uint64_t bytes;
+};
 
-/* What the store has as well (a blob's second link) need not be kept, and would keep its space taken
- * when the store lets go of it. */
-static int drop_if_linked(void *opaque, const char *name)
+static int add_size(void *opaque, const char *name)
 {
-    const int *dir_fd = opaque;
+    struct sum *sum = opaque;
     struct stat st;
-    if (fstatat(*dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_nlink > 1)
-        unlinkat(*dir_fd, name, 0);
+    if (fstatat(sum->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        sum->bytes += (uint64_t)st.st_size;
     return 0;
 }
+
+uint64_t store_staging_bytes(int dir_fd)
+{
+    struct sum sum = {0};
+    _cleanup_close_ int blobs =
+        openat(dir_fd, STORE_STAGING_BLOBS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    sum.dir_fd = blobs;
+    if (blobs >= 0)
+        store_each_name(blobs, add_size, &sum);
+    return sum.bytes;
+}
+
+/* ---- leaving and sweeping ---- */
 
 void store_staging_leave(struct store *store, int dir_fd, const char *name)
 {
@@ -125,35 +169,41 @@ unsigned store_sweep_staging(struct store *store)
 
 /* ---- links ---- */
 
-struct linking {
-    struct store *store;
-    int dir_fd;
-};
-
-static int link_any(void *opaque, const char *name)
-{
-    const struct linking *linking = opaque;
-    (void)!linkat(linking->store->blobs_fd, name, linking->dir_fd, name, 0);
-    return 0;
-}
-
 int store_blob_link(struct store *store, const struct digest *digest, int dir_fd,
                     struct dayfly_err *err)
 {
     char hex[DIGEST_HEX_BYTES];
-    if (digest) {
-        digest_hex(digest, hex);
-        if (linkat(store->blobs_fd, hex, dir_fd, hex, 0) < 0 && errno != EEXIST)
-            return err_errno(err, errno, "blob sha256:%s", hex);
-        return 0;
-    }
+    digest_hex(digest, hex);
+    if (linkat(store->blobs_fd, hex, dir_fd, hex, 0) < 0 && errno != EEXIST)
+        return err_errno(err, errno, "blob sha256:%s", hex);
+    return 0;
+}
+
+static void link_layers_of(struct store *store, const struct store_entry *entry, int dir_fd)
+{
+    struct oci_manifest manifest;
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+    if (store_blob_read(store, &entry->manifest, &text, &len, NULL) ||
+        oci_manifest_parse(text, len, &manifest, NULL))
+        return;
+    for (size_t i = 0; i < manifest.layer_count; i++)
+        store_blob_link(store, &manifest.layers[i].digest, dir_fd, NULL);
+    oci_manifest_finish(&manifest);
+}
+
+int store_layers_link(struct store *store, int dir_fd, struct dayfly_err *err)
+{
+    _cleanup_free_ struct store_entry *entries = NULL;
+    size_t count = 0;
     int rc = store_lock_shared(store, err);
     if (rc)
         return rc;
-    struct linking linking = {store, dir_fd};
-    store_each_name(store->blobs_fd, link_any, &linking);
+    rc = store_entries(store, &entries, &count, err);
+    for (size_t i = 0; !rc && i < count; i++)
+        link_layers_of(store, &entries[i], dir_fd);
     store_unlock(store);
-    return 0;
+    return rc;
 }
 
 int store_file_adopt(struct store *store, struct store_file *file, int dir_fd, const char *name,

@@ -86,12 +86,16 @@ int store_temp_dir(struct store *store, char name[40], struct dayfly_err *err);
 #define STORE_STAGING_SECONDS (24 * 60 * 60)
 
 /* A directory in tmp/ for what `key` identifies, its name in `name`. One that a killed process left is
- * taken over as it is, else it is made; one that a live process holds is waited for (`waiting`, which
- * may be NULL, is called first). Locked until the returned fd is closed. The caller removes it by
- * tree_remove before that, or leaves it for the next one (below): store_sweep removes those that nobody
- * holds and nobody has begun to use for STORE_STAGING_SECONDS. Do not hold the lock. */
+ * taken over with what it fetched, all of which may be written to; else it is made. One that a live
+ * process holds is waited for (`waiting`, which may be NULL, is called first). Locked until the
+ * returned fd is closed. The caller removes it by tree_remove before that, or leaves it for the next
+ * one (below): store_sweep removes those that nobody holds and nobody has begun to use for
+ * STORE_STAGING_SECONDS. Do not hold the lock. */
 int store_staging_open(struct store *store, const struct digest *key, char name[STORE_STAGING_BYTES],
                        void (*waiting)(void *opaque), void *opaque, struct dayfly_err *err);
+
+/* How many bytes the files in STORE_STAGING_BLOBS have. */
+uint64_t store_staging_bytes(int dir_fd);
 
 /* Leave what was collected in STORE_STAGING_BLOBS for the next one, but for what the store has as well;
  * when that is all, remove the directory. store_sweep does the same for a killed process. */
@@ -100,11 +104,14 @@ void store_staging_leave(struct store *store, int dir_fd, const char *name);
 /* Remove those that nobody holds, however new. Returns how many. The exclusive lock is held. */
 unsigned store_sweep_staging(struct store *store);
 
-/* Give blobs of the store a second name, their hex digits, in the directory dir_fd: all of them (digest
- * NULL; then what cannot be linked is left out) or one. Do not hold the lock for all, hold it for one.
- */
+/* Give a blob of the store a second name, its hex digits, in the directory dir_fd. Hold the lock. */
 int store_blob_link(struct store *store, const struct digest *digest, int dir_fd,
                     struct dayfly_err *err);
+
+/* The same with all layers that there are; what cannot be linked is left out. No other blobs: the
+ * linked ones are the store's own files, and skopeo writes a manifest to the file that has its name. Do
+ * not hold the lock. */
+int store_layers_link(struct store *store, int dir_fd, struct dayfly_err *err);
 
 /* Turn a file that is in the directory dir_fd (of the store's file system) into a finished one. Its
  * content is not looked at: the caller says the digest. The name in dir_fd stays. Do not hold the lock.

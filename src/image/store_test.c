@@ -328,12 +328,14 @@ static void test_what_a_killed_pull_left_is_taken_over(void **state)
     assert_int_equal(mkdirat(fd, "blobs", 0700), 0);
     assert_int_equal(mkdirat(fd, STORE_STAGING_BLOBS, 0700), 0);
     int blobs = openat(fd, STORE_STAGING_BLOBS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_int_equal(store_blob_link(&store, NULL, blobs, NULL), 0);
-    assert_int_equal(names_in(blobs), 3);
+    /* The layer alone. */
+    assert_int_equal(store_layers_link(&store, blobs, NULL), 0);
+    assert_int_equal(names_in(blobs), 1);
     put(blobs, "fetched");
+    assert_int_equal(store_staging_bytes(fd), strlen("one") + strlen("fetched"));
     /* While it is held nobody touches it. */
     struct store again = open_store(state, STORE_WRITE);
-    assert_int_equal(names_in(blobs), 4);
+    assert_int_equal(names_in(blobs), 2);
     assert_int_equal(store_lock_exclusive(&again, NULL), 0);
     assert_int_equal(store_sweep_staging(&again), 0);
     store_unlock(&again);
@@ -343,11 +345,17 @@ static void test_what_a_killed_pull_left_is_taken_over(void **state)
     again = open_store(state, STORE_WRITE);
     store_close(&again);
     assert_int_equal(names_in(blobs), 1);
+    /* Killed just before it was to enter the store, with a layer that nobody has let go of since. */
+    assert_int_equal(fchmodat(blobs, "fetched", 0444, 0), 0);
+    assert_int_equal(store_layers_link(&store, blobs, NULL), 0);
     fd = store_staging_open(&store, &key, other_name, NULL, NULL, NULL);
     assert_true(fd >= 0);
     assert_string_equal(name, other_name);
     snprintf(blob, sizeof(blob), "%s/fetched", STORE_STAGING_BLOBS);
-    assert_int_equal(faccessat(fd, blob, F_OK, 0), 0);
+    struct stat st;
+    assert_int_equal(fstatat(fd, blob, &st, 0), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(names_in(blobs), 1);
     /* One that has nothing goes as a whole. */
     int empty = store_staging_open(&store, &other, other_name, NULL, NULL, NULL);
     store_staging_leave(&store, empty, other_name);

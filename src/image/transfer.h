@@ -6,7 +6,7 @@
  * Images from elsewhere, and to elsewhere.
  *
  * A pull collects blobs in a directory of its own in the store's tmp/, "pull-HEX", named after the
- * source and locked while it works. Blobs that the store has are linked in first, and not fetched
+ * source and locked while it works. Layers that the store has are linked in first, and not fetched
  * again. When all are there and the root file system is made of them, they enter the store together, as
  * an import's do. When the connection breaks off the rest is tried for again, twice. A pull that is
  * killed leaves that directory: the next pull of the same source goes on with it, prune removes it, and

@@ -65,6 +65,11 @@ killed() { # [once] -- COMMAND...
     killed -- pull -q "oci:$LAYOUT:two" --name one
 }
 
+@test "pull of what is there already, killed at every step" {
+    template
+    killed -- pull -q "oci:$LAYOUT:kept" --name again
+}
+
 @test "pull from a registry, killed at every step" {
     template
     start_broken_registry "$LAYOUT"

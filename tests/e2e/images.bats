@@ -213,6 +213,24 @@ add_linked_layers() { # LAYOUT:TAG
     [ -z "$(ls "$MINE/tmp")" ]
 }
 
+@test "an ordinary user pulls what is there already" {
+    as_nobody() {
+        setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$TEST_DIR/nobody" DAYFLY_HOME="$TEST_DIR/nobody/home" "$@"
+    }
+    as_nobody test -x "$DAYFLY" || skip "$DAYFLY is for others to look at, not to run"
+    umoci_image "$LAYOUT" one more_for_arm
+    start_registry "$TEST_DIR/registry"
+    skopeo copy -q --dest-tls-verify=false "oci:$LAYOUT:one" "docker://$REGISTRY/one"
+    mkdir "$TEST_DIR/nobody"
+    chown 65534 "$TEST_DIR/nobody"
+    chmod -R a+rX "$TEST_DIR"
+    digest=$(as_nobody "$DAYFLY" image pull -q "oci:$LAYOUT:one" --name one)
+    run -0 --separate-stderr as_nobody "$DAYFLY" image pull --tls-verify=false "$REGISTRY/one"
+    [ "$output" = "$digest" ]
+    [[ $stderr == *"up to date"* ]]
+    run -0 as_nobody "$DAYFLY" image verify
+}
+
 @test "a list of several platforms gives this machine's, without mediaType as well" {
     umoci_image "$LAYOUT" amd64 base
     umoci_image "$LAYOUT" arm64 more_for_arm
@@ -343,7 +361,8 @@ asked() { # DIGEST
     [ -z "$stderr" ]
     : >"$TEST_DIR/faults"
     : >"$TEST_DIR/requests"
-    mine image pull -q --tls-verify=false "$REGISTRY/x:three" --name three
+    run -0 --separate-stderr mine image pull --tls-verify=false "$REGISTRY/x:three" --name three
+    [[ $stderr == *"going on behind "*" MiB that an earlier pull has fetched"* ]]
     [ "$(asked "${LAYERS[0]}") $(asked "${LAYERS[1]}") $(asked "${LAYERS[2]}")" = "0 0 1" ]
     # And of an image that shares them nothing but what is its own.
     umoci tag --image "$LAYOUT:three" four
