@@ -4,6 +4,7 @@
  * two bytes say where the first layer ends and the second one begins. As root this makes what it is
  * told to, but for devices, below a fresh directory in /dev/shm.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -48,6 +49,21 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
+/* Nothing but `outside` is beside the tree. */
+static void check_beside(void)
+{
+    int fd = openat(top_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    if (!dir)
+        abort();
+    while ((entry = readdir(dir))) {
+        if (entry->d_name[0] != '.' && strcmp(entry->d_name, "outside") != 0)
+            abort();
+    }
+    closedir(dir);
+}
+
 static void check_outside(void)
 {
     struct stat st, dir;
@@ -88,6 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (fchdir(here_fd) || tree_remove(top_fd, "tree"))
         abort();
     check_outside();
+    check_beside();
     close(sources[0].fd);
     close(sources[1].fd);
     return 0;
