@@ -76,26 +76,47 @@ static int make_layout(struct store *store, const struct oci_ref *ref, int dir_f
     return rc ? rc : write_file(dir_fd, "oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}\n", err);
 }
 
+/* Docker's own format knows no zstd, which layers of ours have, and skopeo takes offence at it before
+ * it would compress them otherwise. Plain ones suit it. */
+static int make_plain(const struct skopeo_copy *copy, const char *plain, struct dayfly_err *err)
+{
+    struct skopeo_copy first = *copy;
+    first.to = plain;
+    first.decompress = true;
+    first.digest_file = NULL;
+    first.progress_fd = -1;
+    first.access = (struct skopeo_access){0};
+    return skopeo_run(&first, err);
+}
+
 static int push(struct store *store, const struct push_options *options, const char *target,
                 const char *dir_name, int dir_fd, char out_digest[DIGEST_STR_BYTES],
                 struct dayfly_err *err)
 {
-    char from[PATH_MAX], temp[PATH_MAX], digest_file[PATH_MAX];
+    char from[PATH_MAX], plain[PATH_MAX], temp[PATH_MAX], digest_file[PATH_MAX];
     struct digest digest;
+    int rc = 0;
     if (strchr(store->path, ':'))
         return err_set(err, EINVAL, "skopeo cannot work in %.120s: the path has a colon", store->path);
     snprintf(from, sizeof(from), "oci:%s/tmp/%s", store->path, dir_name);
+    snprintf(plain, sizeof(plain), "dir:%s/tmp/%s/plain", store->path, dir_name);
     snprintf(temp, sizeof(temp), "%s/tmp/%s/temp", store->path, dir_name);
     snprintf(digest_file, sizeof(digest_file), "%s/tmp/%s/digest", store->path, dir_name);
-    const struct skopeo_copy copy = {.from = from,
-                                     .to = target,
-                                     .temp_dir = temp,
-                                     .digest_file = digest_file,
-                                     .ours_is_source = true,
-                                     .access = options->access,
-                                     .shown = options->target,
-                                     .progress_fd = options->progress_fd};
-    int rc = skopeo_run(&copy, err);
+    struct skopeo_copy copy = {.from = from,
+                               .to = target,
+                               .temp_dir = temp,
+                               .digest_file = digest_file,
+                               .ours_is_source = true,
+                               .access = options->access,
+                               .shown = options->target,
+                               .progress_fd = options->progress_fd};
+    if (!strncmp(target, "docker-archive:", strlen("docker-archive:")) ||
+        !strncmp(target, "docker-daemon:", strlen("docker-daemon:"))) {
+        rc = make_plain(&copy, plain, err);
+        copy.from = plain;
+    }
+    if (!rc)
+        rc = skopeo_run(&copy, err);
     if (rc)
         return rc;
     _cleanup_free_ char *text = NULL;

@@ -270,6 +270,8 @@ int skopeo_run(const struct skopeo_copy *copy, struct dayfly_err *err)
      * layers gzip; there it had better compress them. */
     if (theirs && strncmp(copy->from, "docker-", strlen("docker-")) != 0)
         word(&words, "--dest-oci-accept-uncompressed-layers");
+    if (copy->decompress)
+        word(&words, "--dest-decompress");
     if (copy->digest_file) {
         word(&words, "--digestfile");
         word(&words, copy->digest_file);

@@ -40,6 +40,7 @@ struct skopeo_copy {
     const char *temp_dir;        /* for its large temporary files */
     const char *digest_file;     /* a pushed manifest's digest is written there; NULL: nowhere */
     bool ours_is_source;         /* a push */
+    bool decompress;             /* store layers as plain tar; for dir: alone */
     struct skopeo_access access; /* to the other side */
     const char *shown;           /* what messages call the other side */
     int progress_fd;             /* its progress goes there; -1: nowhere */

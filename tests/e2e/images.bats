@@ -213,6 +213,20 @@ add_linked_layers() { # LAYOUT:TAG
     [ -z "$(ls "$MINE/tmp")" ]
 }
 
+# Docker's format knows no zstd, which the layers of an import have.
+@test "what was made here goes out in Docker's format, and comes back the same" {
+    mkdir "$TEST_DIR/tree"
+    (cd "$TEST_DIR/tree" && base)
+    mine image import made "$TEST_DIR/tree"
+    mine image inspect made | grep -q 'tar+zstd'
+    mine image push made "docker-archive:$TEST_DIR/docker.tar:made:docker"
+    mine image pull -q "docker-archive:$TEST_DIR/docker.tar:made:docker"
+    unshare -m sh -ec 'mkdir "$3/a" "$3/b"
+        mount -t erofs -o loop,ro "$1" "$3/a"; mount -t erofs -o loop,ro "$2" "$3/b"; tests/e2e/compare-trees "$3/a" "$3/b"' \
+        sh "$(root_of made)" "$(root_of made:docker)" "$TEST_DIR"
+    [ -z "$(ls "$MINE/tmp")" ]
+}
+
 @test "an ordinary user pulls what is there already" {
     as_nobody() {
         setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$TEST_DIR/nobody" DAYFLY_HOME="$TEST_DIR/nobody/home" "$@"
