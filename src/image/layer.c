@@ -166,8 +166,9 @@ struct writer {
     const struct log *log;
     struct dayfly_err err; /* of the innermost callback */
     char *buffer;
-    void *nodes; /* tsearch tree of the directories and symbolic links that have been written */
+    void *nodes; /* tsearch tree of directories and symbolic links */
     size_t nodes_bytes;
+    bool no_memory; /* to look up a name */
 };
 
 static la_ssize_t write_compressed(struct archive *a, void *opaque, const void *data, size_t len)
@@ -256,9 +257,11 @@ static void writer_free(struct writer *w)
     free(w->buffer);
 }
 
-/* What is known of a name: enough to know the parents of later ones. */
+/* What is known of a name: enough to know the parents of other ones. */
 struct node {
-    bool is_link; /* a symbolic link, else a directory */
+    bool is_link;
+    bool is_file;    /* an entry that came in place of a directory */
+    bool is_missing; /* a directory that something is in, and that no entry has mentioned yet */
     char name[];
 };
 
@@ -267,13 +270,19 @@ static int compare_nodes(const void *a, const void *b)
     return strcmp(((const struct node *)a)->name, ((const struct node *)b)->name);
 }
 
-/* The node of `name`, made when there is none (*is_new). NULL and *err on failure. */
-static struct node *note(struct writer *w, const char *name, size_t len, bool *is_new,
-                         struct dayfly_err *err)
+static struct node *new_node(const char *name, size_t len)
 {
     struct node *node = calloc(1, sizeof(*node) + len + 1);
     if (node)
         memcpy(node->name, name, len);
+    return node;
+}
+
+/* The node of `name`, made when there is none (*is_new). NULL and *err on failure. */
+static struct node *note(struct writer *w, const char *name, size_t len, bool *is_new,
+                         struct dayfly_err *err)
+{
+    struct node *node = new_node(name, len);
     struct node **found = node ? tsearch(node, &w->nodes, compare_nodes) : NULL;
     if (!found) {
         free(node);
@@ -292,61 +301,119 @@ static struct node *note(struct writer *w, const char *name, size_t len, bool *i
     return *found;
 }
 
-/* An archive need not mention the directories that its files are in. What extraction then makes is of
- * the moment; so they get entries here. */
-static int add_dir(struct writer *w, const char *name, size_t len, struct dayfly_err *err)
+static struct node *find(struct writer *w, const char *name, size_t len)
+{
+    _cleanup_free_ struct node *key = new_node(name, len);
+    w->no_memory |= !key;
+    struct node **found = key ? tfind(key, &w->nodes, compare_nodes) : NULL;
+    return found ? *found : NULL;
+}
+
+static int need_dir(struct writer *w, const char *name, size_t len, struct dayfly_err *err)
 {
     bool is_new;
-    int rc = 0;
-    const struct node *node = note(w, name, len, &is_new, err);
+    struct node *node = note(w, name, len, &is_new, err);
     if (!node)
         return -(err ? err->code : EIO);
     /* Following it would be right within the image, but no sane archive needs that. */
     if (node->is_link)
         return err_set(err, EINVAL, "refused: a file behind the symbolic link \"" LAYER_NAME_CUT "\"",
                        node->name);
-    if (!is_new)
-        return 0;
-    struct archive_entry *entry = archive_entry_new();
-    char *copy = strndup(name, len);
-    if (entry && copy) {
-        archive_entry_copy_pathname(entry, copy);
-        archive_entry_set_mode(entry, AE_IFDIR | 0755);
-        archive_entry_set_mtime(entry, 0, 0);
-        rc = layer_entry_check(entry, &w->tally, err);
-        if (!rc && archive_write_header(w->tar, entry) < ARCHIVE_WARN)
-            rc = layer_archive_fail(err, w->tar, copy);
-    } else {
-        rc = err_errno(err, ENOMEM, "layer");
-    }
-    archive_entry_free(entry);
-    free(copy);
+    node->is_missing |= is_new;
+    return 0;
+}
+
+static int need_parents(struct writer *w, const char *name, struct dayfly_err *err)
+{
+    int rc = strcmp(name, ".") ? need_dir(w, ".", 1, err) : 0;
+    for (const char *slash = name; !rc && (slash = strchr(slash, '/')); slash++)
+        rc = need_dir(w, name, (size_t)(slash - name), err);
     return rc;
 }
 
-static int add_parents(struct writer *w, const char *name, struct dayfly_err *err)
+/* Has something else come in place of a directory that it was in? */
+static bool is_gone(struct writer *w, const char *name)
 {
-    int rc = strcmp(name, ".") ? add_dir(w, ".", 1, err) : 0;
-    for (const char *slash = name; !rc && (slash = strchr(slash, '/')); slash++)
-        rc = add_dir(w, name, (size_t)(slash - name), err);
+    for (const char *slash = name; (slash = strchr(slash, '/')); slash++) {
+        const struct node *node = find(w, name, (size_t)(slash - name));
+        if (node && (node->is_link || node->is_file))
+            return true;
+    }
+    return false;
+}
+
+static int add_missing(struct writer *w, const char *name, struct dayfly_err *err)
+{
+    if (is_gone(w, name))
+        return 0;
+    struct archive_entry *entry = archive_entry_new();
+    if (!entry)
+        return err_errno(err, ENOMEM, "layer");
+    archive_entry_copy_pathname(entry, name);
+    archive_entry_set_mode(entry, AE_IFDIR | 0755);
+    archive_entry_set_mtime(entry, 0, 0);
+    int rc = layer_entry_check(entry, &w->tally, err);
+    if (!rc && archive_write_header(w->tar, entry) < ARCHIVE_WARN)
+        rc = layer_archive_fail(err, w->tar, name);
+    archive_entry_free(entry);
     return rc;
+}
+
+struct missing {
+    struct writer *w;
+    struct dayfly_err *err;
+    int rc;
+};
+
+static void add_if_missing(const void *found, VISIT visit, void *opaque)
+{
+    const struct node *node = *(const struct node *const *)found;
+    struct missing *missing = opaque;
+    if ((visit == postorder || visit == leaf) && node->is_missing && !missing->rc)
+        missing->rc = add_missing(missing->w, node->name, missing->err);
+}
+
+/* An archive need not mention the directories that its files are in. What extraction then makes is of
+ * the moment; so they get entries here. At the end, for one may be mentioned behind what is in it, and
+ * podman takes no layer that has a name twice. */
+static int add_all_missing(struct writer *w, struct dayfly_err *err)
+{
+    struct missing missing = {.w = w, .err = err};
+    twalk_r(w->nodes, add_if_missing, &missing);
+    return w->no_memory ? err_errno(err, ENOMEM, "layer") : missing.rc;
+}
+
+static int note_entry(struct writer *w, struct archive_entry *entry, struct dayfly_err *err)
+{
+    const char *name = archive_entry_pathname(entry);
+    mode_t type = archive_entry_hardlink(entry) ? AE_IFREG : archive_entry_filetype(entry);
+    if (type == AE_IFDIR || type == AE_IFLNK) {
+        bool is_new;
+        struct node *node = note(w, name, strlen(name), &is_new, err);
+        if (!node)
+            return -(err ? err->code : EIO);
+        node->is_link = type == AE_IFLNK;
+        node->is_file = node->is_missing = false;
+        return 0;
+    }
+    struct node *node = find(w, name, strlen(name));
+    if (node) {
+        node->is_file = true;
+        node->is_link = node->is_missing = false;
+    }
+    return 0;
 }
 
 static int writer_header(struct writer *w, struct archive_entry *entry, struct dayfly_err *err)
 {
     const char *name = archive_entry_pathname(entry);
     entry_normalise(entry);
-    int rc = add_parents(w, name, err);
+    int rc = need_parents(w, name, err);
     if (rc)
         return rc;
-    mode_t type = archive_entry_filetype(entry);
-    if (!archive_entry_hardlink(entry) && (type == AE_IFDIR || type == AE_IFLNK)) {
-        bool is_new;
-        struct node *node = note(w, name, strlen(name), &is_new, err);
-        if (!node)
-            return -(err ? err->code : EIO);
-        node->is_link = type == AE_IFLNK;
-    }
+    rc = note_entry(w, entry, err);
+    if (rc)
+        return rc;
     if (archive_write_header(w->tar, entry) < ARCHIVE_WARN)
         return layer_archive_fail(err, w->tar, name);
     return 0;
@@ -416,6 +483,8 @@ int layer_write_from_archive(int fd, const struct layer_limits *limits, struct s
         rc = layer_archive_fail(err, from, "not a tar archive");
     if (!rc)
         rc = copy_entries(&w, from, err);
+    if (!rc)
+        rc = add_all_missing(&w, err);
     if (!rc)
         rc = writer_finish(&w, facts, err);
     if (!rc && facts->entries == 0)

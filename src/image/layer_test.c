@@ -356,6 +356,24 @@ static void test_the_same_tree_gives_the_same_bytes(void **state)
     store_file_discard(&store, &b);
 }
 
+/* The names in a layer, as they come. */
+static void names_are(int fd, const char *expected)
+{
+    char names[1000] = "";
+    struct archive *a = archive_read_new();
+    struct archive_entry *entry;
+    archive_read_support_filter_zstd(a);
+    archive_read_support_format_tar(a);
+    lseek(fd, 0, SEEK_SET);
+    assert_int_equal(archive_read_open_fd(a, fd, 1 << 16), ARCHIVE_OK);
+    while (archive_read_next_header(a, &entry) == ARCHIVE_OK) {
+        strcat(names, archive_entry_pathname(entry));
+        strcat(names, " ");
+    }
+    archive_read_free(a);
+    assert_string_equal(names, expected);
+}
+
 static void test_directories_that_no_entry_mentions_are_always_the_same(void **state)
 {
     struct testing_home *home = *state;
@@ -365,14 +383,17 @@ static void test_directories_that_no_entry_mentions_are_always_the_same(void **s
     struct tar tar = tar_begin();
     tar_add(&tar, "a/b/file", AE_IFREG, NULL, "x");
     tar_add(&tar, "a", AE_IFDIR, NULL, NULL); /* late, but it counts */
+    tar_add(&tar, "c/d/file", AE_IFREG, NULL, "x");
+    tar_add(&tar, "c", AE_IFREG, NULL, "a file, after all");
     struct store_file layer;
     struct layer_facts facts;
     struct dayfly_err err = {0};
     if (to_layer(tar_end(&tar), &LAYER_LIMITS, &layer, &facts, &err) ||
         extract_into(dir, layer.fd, &err))
         fail_msg("%s", err.msg);
+    names_are(layer.fd, "a/b/file a/ c/d/file c ./ a/b/ ");
     store_file_discard(&store, &layer);
-    assert_int_equal(facts.entries, 5);
+    assert_int_equal(facts.entries, 6);
     assert_int_equal(stat(dir, &st), 0);
     assert_int_equal(st.st_mtim.tv_sec, 0);
     assert_int_equal(st.st_mode & 07777, 0755);
