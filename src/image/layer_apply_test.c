@@ -736,6 +736,27 @@ static void test_links_out_of_the_image_stay_inside(void **state)
     free(text);
 }
 
+/* What is left to do for a directory at the end of its layer is done to no other that has its name
+ * then. */
+static void test_a_directory_that_becomes_a_link_out(void **state)
+{
+    struct fixture *f = *state;
+    char outside[100];
+    struct stat before, after;
+    hostile_begin(f, outside);
+    assert_int_equal(lstat(outside, &before), 0);
+    struct archive_entry *entry = entry_of("a/outside", AE_IFDIR);
+    archive_entry_set_perm(entry, 0500);
+    archive_entry_xattr_add_entry(entry, "user.note", "x", 1);
+    put(f, entry, NULL);
+    symbolic(f, "a", f->home.path);
+    extract(f);
+    assert_int_equal(lstat(outside, &after), 0);
+    assert_int_equal(after.st_mode, before.st_mode);
+    assert_int_equal(after.st_ctim.tv_sec, before.st_ctim.tv_sec);
+    assert_int_equal(after.st_ctim.tv_nsec, before.st_ctim.tv_nsec);
+}
+
 static void test_an_absolute_name_is_below_the_root(void **state)
 {
     struct fixture *f = *state;
@@ -894,6 +915,7 @@ int main(void)
         TEST(test_a_link_to_nothing_gets_its_directory),
         TEST(test_hostile_entries_are_refused),
         TEST(test_links_out_of_the_image_stay_inside),
+        TEST(test_a_directory_that_becomes_a_link_out),
         TEST(test_an_absolute_name_is_below_the_root),
         TEST(test_bombs_are_bounded_over_all_layers),
         TEST(test_a_bomb_behind_the_end),

@@ -177,6 +177,18 @@ static int begin_disk(struct extraction *x, struct dayfly_err *err)
     return 0;
 }
 
+/* libarchive gives directories their modes and times at the end, by name and following links on the
+ * way: a directory that became a link until then would lead it elsewhere. */
+static int finish_dirs(void *opaque, struct dayfly_err *err)
+{
+    struct extraction *x = opaque;
+    if (archive_write_close(x->disk) < ARCHIVE_WARN)
+        return layer_archive_fail(err, x->disk, "directories");
+    archive_write_free(x->disk);
+    x->disk = NULL;
+    return begin_disk(x, err);
+}
+
 static int extract_layer(struct extraction *x, const struct layer_source *source,
                          struct dayfly_err *err)
 {
@@ -207,6 +219,8 @@ int layer_extract(const struct layer_source *layers, size_t count, const struct 
     struct extraction x = {.tally.limits = *limits, .whole = whole, .out = out};
     *out = (struct layer_extracted){.newest = epoch};
     int rc = layer_tree_begin(&x.tree, epoch, err);
+    x.tree.before_dir_goes = finish_dirs;
+    x.tree.opaque = &x;
     for (size_t i = 0; !rc && i < count; i++) {
         rc = extract_layer(&x, &layers[i], err);
         char name[DIGEST_STR_BYTES] = "";

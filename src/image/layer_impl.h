@@ -85,6 +85,10 @@ struct layer_tree {
     /* What the layer at hand has made: its names and their parents. */
     void *made;
     size_t made_bytes;
+    /* Called before a directory goes that the layer at hand has made: whatever is to be done to
+     * directories by their names is done now, while these are theirs. */
+    int (*before_dir_goes)(void *opaque, struct dayfly_err *err);
+    void *opaque;
 };
 
 int layer_tree_begin(struct layer_tree *tree, int64_t epoch, struct dayfly_err *err);

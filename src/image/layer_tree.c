@@ -252,6 +252,10 @@ int layer_tree_make_room(struct layer_tree *tree, struct archive_entry *entry, s
     if (there && is_dir && S_ISDIR(st.st_mode)) {
         clear_attributes(tree->place.fd, base);
     } else if (there && !same) {
+        if (S_ISDIR(st.st_mode) && layer_tree_has_made(tree, path))
+            rc = tree->before_dir_goes(tree->opaque, err);
+        if (rc)
+            return rc;
         int code = tree_remove(tree->place.fd, base);
         if (code)
             return err_errno(err, -code, "cannot replace \"" LAYER_NAME_CUT "\"", name);
