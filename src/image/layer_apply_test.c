@@ -644,12 +644,13 @@ static void hostile_root(struct fixture *f, const char *name)
     symbolic(f, name, "/etc");
 }
 
+/* Behind a link to sixteen directories, whose names are almost as long together as a path may be. */
 static void hostile_long(struct fixture *f, const char *name)
 {
     char target[PATH_MAX], full[NAME_MAX];
-    memset(target, '/', sizeof(target));
-    for (size_t i = 0; i < sizeof(target); i += 2)
-        target[i] = 'd';
+    memset(target, 'd', sizeof(target));
+    for (size_t i = 255; i < sizeof(target); i += 256)
+        target[i] = '/';
     target[PATH_MAX - 4] = '\0';
     symbolic(f, "long", target);
     snprintf(full, sizeof(full), "long/%s", name);
