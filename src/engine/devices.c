@@ -8,6 +8,7 @@
 
 #include "block/block.h"
 #include "block/ephemeral.h"
+#include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "virtio/block.h"
@@ -33,13 +34,14 @@ static void add(struct device_set *set, struct virtio_device *device,
     set->count++;
 }
 
-static int add_disk(struct device_set *set, const struct config_disk *disk, struct loop *loop,
-                    const struct log *log, struct dayfly_err *err)
+/* With a queue a processor, so that none waits for another's lock and each has its own interrupt. */
+static int add_disk(struct device_set *set, const struct config_disk *disk, uint32_t cpus,
+                    struct loop *loop, const struct log *log, struct dayfly_err *err)
 {
     const char *name = disk->path ? disk->path : disk->id ? disk->id : "disk";
     bool reads = disk->read_only || disk->ephemeral;
     struct block_raw_options raw = {.read_only = disk->read_only, .io = BLOCK_IO_AUTO};
-    struct virtio_block_options options = {.queues = 1};
+    struct virtio_block_options options = {.queues = MIN(cpus, VIRTIO_BLOCK_QUEUES_MAX)};
     struct block *block;
     struct virtio_device *device;
 
@@ -147,7 +149,7 @@ static int make_all(struct device_set *set, const struct dayfly_config *config,
         return err_set(err, EINVAL, "more than %d disks and shares, or than %d shares",
                        CONFIG_MAX_SLOTS, CONFIG_MAX_SHARES);
     for (size_t i = 0; i < config->disk_count; i++)
-        if ((r = add_disk(set, &config->disks[i], loop, log, err)) < 0)
+        if ((r = add_disk(set, &config->disks[i], config->cpus, loop, log, err)) < 0)
             return r;
     for (size_t i = 0; i < config->share_count; i++)
         if ((r = add_share(set, &config->shares[i], config->share_count, engine, log, err)) < 0)

@@ -230,9 +230,11 @@ static int add_back_end(struct engine *engine, struct command_line *line, struct
         command_line_addf(line, "%s,chardev=back-end%u,tag=%s,num-request-queues=%u,queue-size=%u",
                           front_ends[device->ops->id], i, double_commas(tag, device),
                           device->queue_count - 1, device->queues[0].size_max);
+    else if (device->ops->id == VIRTIO_ID_BLOCK)
+        command_line_addf(line, "%s,chardev=back-end%u,num-queues=%u", front_ends[device->ops->id], i,
+                          device->queue_count);
     else
-        command_line_addf(line, "%s,chardev=back-end%u%s", front_ends[device->ops->id], i,
-                          device->ops->id == VIRTIO_ID_BLOCK ? ",num-queues=1" : "");
+        command_line_addf(line, "%s,chardev=back-end%u", front_ends[device->ops->id], i);
     return 0;
 }
 
