@@ -226,7 +226,7 @@ static double measure(enum kind kind, const struct load *load, const char *dir, 
 
 static void throughput(const char *dir, uint8_t *memory)
 {
-    printf("\n%-38s %14s %14s %14s   encrypted/raw\n", "through the page cache", "raw", "overlay",
+    printf("\n%-38s %14s %14s %14s   encrypted/overlay\n", "through the page cache", "raw", "overlay",
            "encrypted");
     for (size_t i = 0; i < ARRAY_SIZE(loads); i++) {
         const struct load *load = &loads[i];
@@ -241,7 +241,7 @@ static void throughput(const char *dir, uint8_t *memory)
         printf("%-38s", load->name);
         for (enum kind k = 0; k < KINDS; k++)
             printf(" %7.0f %-6s", best[k] * unit, large ? "MB/s" : "k/s");
-        printf("   %.2f\n", best[ENCRYPTED] / best[RAW]);
+        printf("   %.2f\n", best[ENCRYPTED] / best[OVERLAY]);
     }
 }
 

@@ -12,27 +12,35 @@
  * Bounds. PIECES buffers a disk, taken by the requests in the order of arrival; a request that gets
  * none waits until one is free. The pool is touched from its warm end, so a quiet disk costs little.
  *
+ * Threads. The cipher is most of the work. A request of several pieces shares them out: some go to
+ * worker threads, and what would only wait there is done by the caller's thread meanwhile. A piece is
+ * its worker's until that has put it on `ciphered`, from where the caller's thread takes it again.
+ *
  * The key is in locked memory while it becomes the cipher's, and nowhere in ours afterwards.
  */
 #include "block/crypt.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "block/cipher.h"
 #include "block/secret.h"
 #include "block/stack.h"
+#include "block/workers.h"
 #include "util/err.h"
 #include "util/iov.h"
 
 #define UNIT CIPHER_UNIT_BYTES
-/* 4 MiB of buffers a disk. A piece's buffer stays in the processor's cache from cipher to kernel. */
-#define PIECE_BYTES (32u * 1024)
-#define PIECES      128
+/* 4 MiB of buffers a disk. A piece's buffer stays in the processor's cache from cipher to kernel, and
+ * its cipher takes longer than to wake a thread for it. */
+#define PIECE_BYTES (64u * 1024)
+#define PIECES      64
 
 static_assert(BLOCK_CRYPT_KEY_BYTES == CIPHER_KEY_BYTES, "the same key");
 
@@ -46,6 +54,9 @@ struct piece {
     struct iov_cursor data; /* where the bytes from begin on are */
     struct iovec iov;       /* the buffer's part in use */
     uint8_t *buffer;
+    struct work work;
+    int result;       /* the worker's */
+    struct list node; /* in crypt.ciphered */
 };
 
 struct job {
@@ -61,7 +72,16 @@ struct job {
 
 struct crypt {
     struct stack stack;
-    struct cipher cipher;
+    struct cipher cipher; /* the caller's thread's */
+    struct workers workers;
+    unsigned workers_max;
+    atomic_uint away;     /* pieces that workers have, or that wait for one */
+    pthread_mutex_t lock; /* guards what follows */
+    struct cipher ciphers[WORKERS_MAX], *idle[WORKERS_MAX];
+    unsigned idle_count;
+    struct list ciphered;
+
+    /* the caller's thread's again */
     uint8_t *pool;
     struct piece *free;
     struct list hungry; /* jobs that wait for a buffer */
@@ -77,7 +97,7 @@ static struct crypt *crypt_of(struct stack *stack)
 /* -- units --------------------------------------------------------------------------------------- */
 
 /* Fill the piece's buffer with the ciphertext of its segments. */
-static int encrypt(struct crypt *crypt, struct piece *piece)
+static int encrypt(struct cipher *cipher, struct piece *piece)
 {
     bool zeroes = piece->job->base.request->op == BLOCK_WRITE_ZEROES;
     for (uint64_t at = piece->begin; at < piece->end; at += UNIT) {
@@ -87,7 +107,7 @@ static int encrypt(struct crypt *crypt, struct piece *piece)
             memset(out, 0, UNIT);
         else if (!in)
             iov_next_out(&piece->data, out, UNIT);
-        int rc = cipher_encrypt(&crypt->cipher, at / UNIT, in ? in : out, out);
+        int rc = cipher_encrypt(cipher, at / UNIT, in ? in : out, out);
         if (rc < 0) {
             explicit_bzero(piece->buffer, PIECE_BYTES);
             return rc;
@@ -97,7 +117,7 @@ static int encrypt(struct crypt *crypt, struct piece *piece)
 }
 
 /* Fill the piece's segments from its buffer, which begins where the unit of its first byte does. */
-static int decrypt(struct crypt *crypt, struct piece *piece)
+static int decrypt(struct cipher *cipher, struct piece *piece)
 {
     for (uint64_t at = piece->begin; at < piece->end;) {
         uint64_t unit = align_down(at, UNIT);
@@ -105,7 +125,7 @@ static int decrypt(struct crypt *crypt, struct piece *piece)
         uint8_t *in = piece->buffer + (unit - align_down(piece->begin, UNIT));
         bool whole = end - at == UNIT;
         void *out = whole ? iov_next(&piece->data, UNIT) : NULL;
-        int rc = cipher_decrypt(&crypt->cipher, unit / UNIT, in, out ? out : in);
+        int rc = cipher_decrypt(cipher, unit / UNIT, in, out ? out : in);
         if (rc < 0)
             return rc;
         if (!out) {
@@ -117,6 +137,47 @@ static int decrypt(struct crypt *crypt, struct piece *piece)
     return 0;
 }
 
+/* -- workers ------------------------------------------------------------------------------------- */
+
+static bool is_read(const struct piece *piece)
+{
+    return piece->job->base.request->op == BLOCK_READ;
+}
+
+static int run_cipher(struct cipher *cipher, struct piece *piece)
+{
+    return is_read(piece) ? decrypt(cipher, piece) : encrypt(cipher, piece);
+}
+
+static void run_piece(struct work *work)
+{
+    struct piece *piece = container_of(work, struct piece, work);
+    struct crypt *crypt = piece->job->crypt;
+    pthread_mutex_lock(&crypt->lock);
+    struct cipher *cipher = crypt->idle[--crypt->idle_count];
+    pthread_mutex_unlock(&crypt->lock);
+    piece->result = run_cipher(cipher, piece);
+    atomic_fetch_sub(&crypt->away, 1);
+    pthread_mutex_lock(&crypt->lock);
+    crypt->idle[crypt->idle_count++] = cipher;
+    list_append(&crypt->ciphered, &piece->node);
+    stack_wake(&crypt->stack);
+    pthread_mutex_unlock(&crypt->lock);
+}
+
+/* Give a piece to a worker where that pays: one of many, and each worker has at most one that waits for
+ * it. False: the caller does it. */
+static bool give_to_worker(struct crypt *crypt, struct piece *piece)
+{
+    if (atomic_load(&crypt->away) >= 2 * crypt->workers_max ||
+        piece->job->base.request->length_bytes <= PIECE_BYTES)
+        return false;
+    atomic_fetch_add(&crypt->away, 1);
+    piece->work.run = run_piece;
+    workers_submit(&crypt->workers, &piece->work);
+    return true;
+}
+
 /* -- pieces -------------------------------------------------------------------------------------- */
 
 static void give(struct crypt *crypt, struct piece *piece)
@@ -126,13 +187,10 @@ static void give(struct crypt *crypt, struct piece *piece)
     piece->job->pieces--;
 }
 
-static void piece_done(struct block_request *io, int result)
+static void piece_ended(struct piece *piece, int result)
 {
-    struct piece *piece = container_of(io, struct piece, lower.io);
     struct job *job = piece->job;
     struct crypt *crypt = job->crypt;
-    if (result == 0 && io->op == BLOCK_READ)
-        result = decrypt(crypt, piece);
     if (result < 0) {
         job->result = job->result ? job->result : result;
         job->at = job->end; /* no more of it */
@@ -142,6 +200,40 @@ static void piece_done(struct block_request *io, int result)
         return;
     list_remove(&job->node); /* an error ends the waiting for a buffer */
     stack_complete(&crypt->stack, &job->base, job->result);
+}
+
+static void piece_done(struct block_request *io, int result)
+{
+    struct piece *piece = container_of(io, struct piece, lower.io);
+    struct crypt *crypt = piece->job->crypt;
+    if (result == 0 && is_read(piece)) {
+        if (give_to_worker(crypt, piece))
+            return;
+        result = decrypt(&crypt->cipher, piece);
+    }
+    piece_ended(piece, result);
+}
+
+/* Go on with what workers have ended. */
+static void take_ciphered(struct crypt *crypt)
+{
+    for (;;) {
+        struct piece *piece = NULL;
+        pthread_mutex_lock(&crypt->lock);
+        if (!list_empty(&crypt->ciphered)) {
+            piece = list_entry(crypt->ciphered.next, struct piece, node);
+            list_remove(&piece->node);
+        }
+        pthread_mutex_unlock(&crypt->lock);
+        if (!piece)
+            return;
+        int rc = piece->result;
+        bool sent = rc == 0 && !is_read(piece);
+        if (sent)
+            rc = stack_send(&crypt->stack, 0, &piece->lower);
+        if (!sent || rc < 0)
+            piece_ended(piece, rc);
+    }
 }
 
 /* Cut the next piece and send it. Returns 0 or -errno. */
@@ -168,7 +260,9 @@ static int send_piece(struct crypt *crypt, struct job *job)
         .iov_count = 1,
         .done = piece_done,
     };
-    int rc = reads ? 0 : encrypt(crypt, piece);
+    if (!reads && give_to_worker(crypt, piece))
+        return 0;
+    int rc = reads ? 0 : encrypt(&crypt->cipher, piece);
     if (rc == 0)
         rc = stack_send(&crypt->stack, 0, &piece->lower);
     if (rc < 0)
@@ -193,9 +287,10 @@ static bool feed(struct crypt *crypt, struct job *job)
     return true;
 }
 
-static void feed_the_hungry(struct stack *stack)
+static void go_on(struct stack *stack)
 {
     struct crypt *crypt = crypt_of(stack);
+    take_ciphered(crypt);
     while (crypt->free && !list_empty(&crypt->hungry)) {
         struct job *job = list_entry(crypt->hungry.next, struct job, node);
         if (!feed(crypt, job))
@@ -239,8 +334,12 @@ static int crypt_submit(struct block *block, struct block_request *request)
 static void crypt_destroy(struct block *block)
 {
     struct crypt *crypt = crypt_of(container_of(block, struct stack, block));
+    workers_finish(&crypt->workers);
+    for (unsigned i = 0; i < WORKERS_MAX; i++)
+        cipher_finish(&crypt->ciphers[i]);
     cipher_finish(&crypt->cipher);
     stack_finish(&crypt->stack);
+    pthread_mutex_destroy(&crypt->lock);
     if (crypt->pool)
         munmap(crypt->pool, PIECES * PIECE_BYTES);
     free(crypt);
@@ -257,7 +356,17 @@ static const struct block_ops crypt_ops = {
 
 /* -- opening ------------------------------------------------------------------------------------- */
 
-static int random_key(struct cipher *cipher, const struct log *log, struct dayfly_err *err)
+static int init_ciphers(struct crypt *crypt, const uint8_t *key, struct dayfly_err *err)
+{
+    int rc = cipher_init(&crypt->cipher, key, err);
+    for (unsigned i = 0; i < crypt->workers_max && rc == 0; i++) {
+        rc = cipher_init(&crypt->ciphers[i], key, err);
+        crypt->idle[crypt->idle_count++] = &crypt->ciphers[i];
+    }
+    return rc;
+}
+
+static int random_key(struct crypt *crypt, const struct log *log, struct dayfly_err *err)
 {
     struct secret key;
     int rc = secret_new(&key, CIPHER_KEY_BYTES, log, err);
@@ -267,7 +376,7 @@ static int random_key(struct cipher *cipher, const struct log *log, struct dayfl
     if (getrandom(key.bytes, CIPHER_KEY_BYTES, 0) != CIPHER_KEY_BYTES)
         rc = err_errno(err, errno, "a random key");
     else
-        rc = cipher_init(cipher, key.bytes, err);
+        rc = init_ciphers(crypt, key.bytes, err);
     secret_finish(&key);
     return rc;
 }
@@ -293,8 +402,7 @@ static int open_in(struct crypt *crypt, const struct block_crypt_options *option
         piece->next = crypt->free;
         crypt->free = piece;
     }
-    return options->key ? cipher_init(&crypt->cipher, options->key, err)
-                        : random_key(&crypt->cipher, options->log, err);
+    return options->key ? init_ciphers(crypt, options->key, err) : random_key(crypt, options->log, err);
 }
 
 int block_crypt_open(struct block **out, const struct block_crypt_options *options,
@@ -315,8 +423,13 @@ int block_crypt_open(struct block **out, const struct block_crypt_options *optio
         .event_fd = -1,
     };
     crypt->stack.wake_fd = -1;
-    crypt->stack.resume = feed_the_hungry;
+    crypt->stack.resume = go_on;
     list_init(&crypt->hungry);
+    list_init(&crypt->ciphered);
+    pthread_mutex_init(&crypt->lock, NULL);
+    /* The caller's thread has a processor as well. */
+    crypt->workers_max = (unsigned)MAX(0, MIN(sysconf(_SC_NPROCESSORS_ONLN) - 1, WORKERS_MAX));
+    workers_init(&crypt->workers, crypt->workers_max);
     int rc = open_in(crypt, options, err);
     if (rc < 0) {
         crypt_destroy(&crypt->stack.block);

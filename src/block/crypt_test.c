@@ -256,7 +256,7 @@ static void test_a_secret_stays_here(void **state)
     assert_non_null(flags);
     assert_non_null(strstr(flags, " dd")); /* not dumped */
     assert_non_null(strstr(flags, " dc")); /* not copied by fork */
-    if (!is_sanitized()) /* which makes mlock succeed and do nothing */
+    if (!is_sanitized())                   /* which makes mlock succeed and do nothing */
         assert_int_equal(!strstr(flags, " lo"), lines > 0);
     secret_finish(&secret);
     assert_null(secret.bytes);

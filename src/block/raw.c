@@ -398,7 +398,7 @@ int block_raw_open(struct block **out, const struct block_raw_options *options, 
     list_init(&raw->idle);
     list_init(&raw->finished);
     pthread_mutex_init(&raw->lock, NULL);
-    workers_init(&raw->workers);
+    workers_init(&raw->workers, WORKERS_MAX);
     for (unsigned i = 0; i < JOBS; i++) {
         raw->jobs[i].raw = raw;
         list_append(&raw->idle, &raw->jobs[i].node);

@@ -68,10 +68,15 @@ void stack_complete(struct stack *stack, struct stack_job *job, int result)
 {
     job->result = result;
     list_append(&stack->finished, &job->node);
-    if (stack->reaping || stack->woken)
-        return;
-    stack->woken = true;
+    if (!stack->reaping && !stack->woken)
+        stack_wake(stack);
+}
+
+void stack_wake(struct stack *stack)
+{
+    /* In this order: a reap in between leaves the descriptor readable, and the next one reads it. */
     eventfd_write(stack->wake_fd, 1);
+    stack->woken = true;
 }
 
 int stack_send(struct stack *stack, unsigned layer, struct stack_request *request)
@@ -143,10 +148,9 @@ static unsigned deliver(struct stack *stack)
 unsigned stack_reap(struct block *block)
 {
     struct stack *stack = container_of(block, struct stack, block);
-    if (stack->woken) {
+    if (atomic_exchange(&stack->woken, false)) {
         eventfd_t count;
         eventfd_read(stack->wake_fd, &count);
-        stack->woken = false;
     }
     stack->reaping = true;
     for (int round = 0; round < ROUNDS; round++) {

@@ -13,6 +13,8 @@
  * Threads: those of block.h.
  */
 
+#include <stdatomic.h>
+
 #include "block/block.h"
 #include "util/list.h"
 
@@ -40,8 +42,9 @@ struct stack {
     struct block block;
     struct stack_layer layers[STACK_LAYERS_MAX];
     unsigned layer_count;
-    int wake_fd; /* an eventfd: something finished without a layer */
-    bool woken, reaping;
+    int wake_fd;       /* an eventfd: something finished without a layer */
+    atomic_bool woken; /* wake_fd is to be read */
+    bool reaping;
     bool moved; /* something was sent to a layer since they were last kicked */
     struct list idle, finished;
     unsigned in_flight;
@@ -63,6 +66,10 @@ struct stack_job *stack_take(struct stack *stack, struct block_request *request)
 
 /* The job's request is answered with this at the next delivery; the job is then idle again. */
 void stack_complete(struct stack *stack, struct stack_job *job, int result);
+
+/* Have the event descriptor become readable, so that reap is called, and with it `resume`. From any
+ * thread, while something is in flight. */
+void stack_wake(struct stack *stack);
 
 /* Send a request to a layer, now or when it has room. Returns 0, or -errno when the layer refuses it
  * for another reason: done is not called then. It is never called from here. */

@@ -4,9 +4,11 @@
 
 #include <signal.h>
 
-void workers_init(struct workers *workers)
+#include "util/arith.h"
+
+void workers_init(struct workers *workers, unsigned max)
 {
-    *workers = (struct workers){0};
+    *workers = (struct workers){.max = MIN(max, WORKERS_MAX)};
     pthread_mutex_init(&workers->lock, NULL);
     pthread_cond_init(&workers->wake, NULL);
     list_init(&workers->queue);
@@ -49,7 +51,7 @@ static void start_one(struct workers *workers)
 void workers_submit(struct workers *workers, struct work *work)
 {
     pthread_mutex_lock(&workers->lock);
-    if (workers->idle == 0 && workers->count < WORKERS_MAX)
+    if (workers->idle == 0 && workers->count < workers->max)
         start_one(workers);
     bool have = workers->count > 0;
     if (have) {

@@ -26,11 +26,12 @@ struct workers {
     struct list queue;
     unsigned idle;
     bool stop;
-    unsigned count;
+    unsigned count, max;
     pthread_t threads[WORKERS_MAX];
 };
 
-void workers_init(struct workers *workers);
+/* At most `max` threads, and WORKERS_MAX. */
+void workers_init(struct workers *workers, unsigned max);
 
 /* Ends the threads; whatever was submitted has run by then. */
 void workers_finish(struct workers *workers);
