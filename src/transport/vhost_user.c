@@ -130,7 +130,8 @@ static void arrived(struct loop_source *source, uint32_t events)
         return; /* gone again: wait for the next */
     loop_remove(source);
     close_fd(&source->fd);
-    unlink(vu->path);
+    if (vu->path)
+        unlink(vu->path);
     free(steal_ptr(&vu->path));
     *source = (struct loop_source){.fd = fd, .events = EPOLLIN, .ready = readable};
     int r = loop_add(vu->dev->loop, source);
@@ -251,6 +252,12 @@ int vhost_user_listen(struct vhost_user **out, struct virtio_device *dev, const 
     return create(out, dev, fd, copy, arrived, on_closed, opaque, err);
 }
 
+int vhost_user_accept(struct vhost_user **out, struct virtio_device *dev, int fd,
+                      vhost_user_closed *on_closed, void *opaque, struct dayfly_err *err)
+{
+    return create(out, dev, fd, NULL, arrived, on_closed, opaque, err);
+}
+
 static void hang_up_call(void *arg)
 {
     hang_up(arg);
@@ -267,10 +274,8 @@ void vhost_user_free(struct vhost_user *vu)
 
 /* Guest memory is a file that is mapped; everything else comes and goes through the socket. */
 static const struct isolate_call calls[] = {
-    ISOLATE_CALL(recvmsg),
-    ISOLATE_CALL(sendmsg),
-    ISOLATE_CALL(poll),
-    ISOLATE_CALL(fstatfs),
+    ISOLATE_CALL(recvmsg), ISOLATE_CALL(sendmsg), ISOLATE_CALL(poll),
+    ISOLATE_CALL(fstatfs), ISOLATE_CALL(accept4), ISOLATE_CALL(preadv2),
 };
 
 const struct isolate_calls vhost_user_calls = ISOLATE_CALLS(calls);

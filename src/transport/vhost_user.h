@@ -39,9 +39,14 @@ int vhost_user_new(struct vhost_user **out, struct virtio_device *dev, int fd,
 int vhost_user_listen(struct vhost_user **out, struct virtio_device *dev, const char *path,
                       vhost_user_closed *closed, void *opaque, struct dayfly_err *err);
 
-/* A socket that listens at `path`, mode 0600, for who accepts by himself and calls vhost_user_new; one
- * that somebody left there is replaced. The caller closes it and removes the file. Returns the
- * descriptor or -errno. */
+/* The same, on a socket that listens already, in a thread that may be locked up (taken, even on
+ * failure). Its file, if it has one, stays. */
+int vhost_user_accept(struct vhost_user **out, struct virtio_device *dev, int fd,
+                      vhost_user_closed *closed, void *opaque, struct dayfly_err *err);
+
+/* A socket that listens at `path`, mode 0600, for who accepts by himself and calls vhost_user_new, or
+ * for vhost_user_accept; one that somebody left there is replaced. The caller closes it and removes the
+ * file. Returns the descriptor or -errno. */
 int vhost_user_bind(const char *path, struct dayfly_err *err);
 
 /* Hang up, reset the device, let go of it. NULL is legal. */

@@ -14,6 +14,8 @@ extern const struct contract_kind contract_block_held;
 extern const struct contract_kind contract_console;
 extern const struct contract_kind contract_entropy;
 extern const struct contract_kind contract_fs;
+extern const struct contract_kind contract_net;
+extern const struct contract_kind contract_net_offloads;
 extern const struct contract_kind contract_vsock;
 
 #endif
