@@ -164,6 +164,31 @@ struct dayfly_share {
 /* All directories have the first one's size. */
 int dayfly_config_add_share(struct dayfly_config *config, const struct dayfly_share *options);
 
+/* Where the cable of a network device goes. */
+enum dayfly_net_mode {
+    DAYFLY_NET_TAP,    /* to a tap interface of the host's */
+    DAYFLY_NET_SOCKET, /* to a program: each message of a Unix socket is a frame */
+};
+
+/* A virtio network device. Frames on a socket are of at most 65,550 bytes and have neither a check
+ * sequence nor another header. */
+struct dayfly_net {
+    size_t size;
+    enum dayfly_net_mode mode;
+    const char *interface; /* tap: it has to exist, and its user has to be ours */
+    const char *socket;    /* socket: the path of one of type SOCK_SEQPACKET that is listened on */
+    int fd;                /* instead of that path: connected, SOCK_SEQPACKET or SOCK_DGRAM; -1: none */
+    const char *mac; /* "02:00:00:00:00:01"; NULL: a random one, another for each machine made from
+                        the description */
+    uint32_t mtu;    /* 68 to 65535; 0: the interface's, and for a socket 1500 */
+};
+#define DAYFLY_NET_INIT                                                                                \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_net), .fd = -1                                                    \
+    }
+
+int dayfly_config_add_net(struct dayfly_config *config, const struct dayfly_net *options);
+
 /* A port of the virtio console. Output goes to output_path (created, appended to) or output_fd, else it
  * is dropped; input comes from input_fd. */
 struct dayfly_console {

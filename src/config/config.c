@@ -198,6 +198,33 @@ int dayfly_config_add_share(struct dayfly_config *config, const struct dayfly_sh
     return 0;
 }
 
+int dayfly_config_add_net(struct dayfly_config *config, const struct dayfly_net *options)
+{
+    struct dayfly_net given = DAYFLY_NET_INIT;
+    _cleanup_free_ char *interface = NULL;
+    _cleanup_free_ char *socket = NULL;
+    _cleanup_free_ char *mac = NULL;
+    int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_net, mtu), options);
+    if (rc)
+        return rc;
+    if (copy_text(&interface, given.interface) || copy_text(&socket, given.socket) ||
+        copy_text(&mac, given.mac))
+        return -ENOMEM;
+    struct config_network *network =
+        schema_append(config, list_row(offsetof(struct dayfly_config, networks)));
+    if (!network)
+        return -ENOMEM;
+    *network = (struct config_network){
+        .mode = given.mode,
+        .interface = steal_ptr(&interface),
+        .socket = steal_ptr(&socket),
+        .fd = given.fd,
+        .mac = steal_ptr(&mac),
+        .mtu = given.mtu,
+    };
+    return 0;
+}
+
 int dayfly_config_add_console(struct dayfly_config *config, const struct dayfly_console *options)
 {
     struct dayfly_console given = DAYFLY_CONSOLE_INIT;

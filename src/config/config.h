@@ -21,7 +21,8 @@ enum {
     CONFIG_MAX_CPUS = 254, /* 8-bit local APIC ids, 255 being "all of them" */
     CONFIG_MAX_DISKS = 24, /* each is a PCI slot of the one bus */
     CONFIG_MAX_SHARES = 16,
-    CONFIG_MAX_SLOTS = 27, /* disks and shares together: the bus has room for three devices more */
+    CONFIG_MAX_NETWORKS = 8,
+    CONFIG_MAX_SLOTS = 27, /* of all these together: the bus has room for three devices more */
     CONFIG_MAX_CONSOLES = 16,
     CONFIG_MAX_DISK_ID = 20, /* VIRTIO_BLK_ID_BYTES */
     CONFIG_MAX_CONSOLE_NAME = 31,
@@ -32,6 +33,9 @@ enum {
     CONFIG_MAX_ID_EXTENTS = 8,
     CONFIG_MAX_COMMAND_LINE = 2047, /* x86's COMMAND_LINE_SIZE, less the NUL */
     CONFIG_MAX_SOCKET_PATH = 96,    /* sun_path, less "_4294967295" and the NUL */
+    CONFIG_MAX_INTERFACE = 15,      /* IFNAMSIZ, less the NUL */
+    CONFIG_MIN_MTU = 68,            /* RFC 791 */
+    CONFIG_MAX_MTU = 65535,
     CONFIG_MAX_PATH = 4095,
 };
 
@@ -86,8 +90,9 @@ struct config_share {
     size_t directory_count;
 };
 
-/* What the enums of a share are called, each word at its value's index; NULL behind the last. */
+/* What the enums are called, each word at its value's index; NULL behind the last. */
 extern const char *const config_mode_words[], *const config_cache_words[], *const config_ids_words[];
+extern const char *const config_net_words[];
 
 /* Whether a share can have such a window, or none. */
 static inline bool config_window_fits(uint64_t bytes)
@@ -103,6 +108,16 @@ static inline const struct config_directory *config_share_directories(const stru
     *count = share->directory_count ? share->directory_count : 1;
     return share->directory_count ? share->directories : &share->only;
 }
+
+/* A virtio network device. */
+struct config_network {
+    enum dayfly_net_mode mode;
+    char *interface; /* DAYFLY_NET_TAP */
+    char *socket;    /* DAYFLY_NET_SOCKET */
+    int fd;          /* where `socket` is NULL; -1: none; borrowed */
+    char *mac;       /* NULL: a random one */
+    uint32_t mtu;    /* 0: the interface's, or 1500 */
+};
 
 struct config_console {
     char *name;
@@ -135,6 +150,8 @@ struct dayfly_config {
     size_t disk_count;
     struct config_share *shares;
     size_t share_count;
+    struct config_network *networks;
+    size_t network_count;
     struct config_console *consoles;
     size_t console_count;
     struct config_vsock vsock;

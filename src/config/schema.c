@@ -175,6 +175,32 @@ static const struct schema_row share_rows[] = {
     {0},
 };
 
+const char *const config_net_words[] = {[DAYFLY_NET_TAP] = "tap", [DAYFLY_NET_SOCKET] = "socket", NULL};
+static const struct config_network blank_network = {.fd = -1};
+static const struct schema_row network_rows[] = {
+    {"mode", CHOICE(struct config_network, mode, config_net_words), .example = "tap", .fallback = "tap",
+     .help =
+         "Where the device's cable goes. `tap`: to a tap interface of the host's, which connects it "
+         "with whatever that is a part of. `socket`: to a program that speaks frames, each a message "
+         "of a Unix socket; two machines can be joined so."},
+    {"interface", NAME(struct config_network, interface), .max = CONFIG_MAX_INTERFACE, .unique = true,
+     .example = "tap0", .fallback = "none",
+     .help =
+         "With `mode: tap`, the interface. It has to be there: `ip tuntap add dev tap0 mode tap user "
+         "USER multi_queue`. With multi_queue each processor of the guest has queues of its own."},
+    {"socket", PATH(struct config_network, socket), .beside = AT(struct config_network, fd, int),
+     .max = CONFIG_MAX_SOCKET_PATH, .example = "switch.sock", .fallback = "none",
+     .help = "With `mode: socket`, a Unix socket of type SOCK_SEQPACKET on which somebody listens. A "
+             "frame is a message of at most 65550 bytes, without its check sequence."},
+    {"mac", TEXT(struct config_network, mac), .max = 17, .unique = true,
+     .example = "\"02:00:00:00:00:01\"", .fallback = "a random one, another each time",
+     .help = "The device's address. In quotes: YAML has numbers with colons."},
+    {"mtu", NUMBER(struct config_network, mtu), .max = CONFIG_MAX_MTU, .example = "9000",
+     .fallback = "the interface's; 1500",
+     .help = "The largest packet in bytes, at least 68, and 1280 for IPv6. The guest is told."},
+    {0},
+};
+
 static const struct config_console blank_console = {.stream = {.output_fd = -1, .input_fd = -1}};
 static const struct schema_row console_rows[] = {
     {"name", NAME(struct config_console, name), .required = true, .unique = true,
@@ -221,7 +247,10 @@ const struct schema_row config_schema[] = {
     {"shares", LIST(struct dayfly_config, shares, share_count, share_rows, blank_share),
      .max = CONFIG_MAX_SHARES, .fallback = "none",
      .help = "Directories of the host as virtio file systems; the guest mounts them by their tags. "
-             "Disks and shares are 27 together at most."},
+             "Disks, shares and networks are 27 together at most."},
+    {"networks", LIST(struct dayfly_config, networks, network_count, network_rows, blank_network),
+     .max = CONFIG_MAX_NETWORKS, .fallback = "none",
+     .help = "Virtio network devices; the guest sees them in this order."},
     {"consoles", LIST(struct dayfly_config, consoles, console_count, console_rows, blank_console),
      .max = CONFIG_MAX_CONSOLES, .fallback = "none", .help = "Ports of the virtio console."},
     {"vsock", MAP(struct dayfly_config, vsock, vsock_rows),

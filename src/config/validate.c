@@ -608,6 +608,7 @@ int config_validate(const struct dayfly_config *config, const struct dayfly_limi
     for (size_t i = 0; i < MIN(config->disk_count, (size_t)CONFIG_MAX_DISKS); i++)
         check_disk(v, i);
     validate_shares(v, config);
+    validate_networks(v, config);
     check_streams(v);
     check_vsock(v);
     return v->reporter.errors ? -EINVAL : 0;

@@ -26,4 +26,7 @@ void validate_can_make(struct validator *v, const char *where, const char *path)
 /* Shares: what the schema does not know of them (validate_share.c). */
 void validate_shares(struct validator *v, const struct dayfly_config *config);
 
+/* Networks, likewise (validate_network.c). */
+void validate_networks(struct validator *v, const struct dayfly_config *config);
+
 #endif

@@ -202,14 +202,14 @@ static void check_share(struct validator *v, const struct config_share *share, s
 
 void validate_shares(struct validator *v, const struct dayfly_config *config)
 {
-    size_t slots = config->disk_count + config->share_count;
+    size_t slots = config->disk_count + config->share_count + config->network_count;
     if (slots > CONFIG_MAX_SLOTS && config->disk_count <= CONFIG_MAX_DISKS &&
-        config->share_count <= CONFIG_MAX_SHARES) {
+        config->share_count <= CONFIG_MAX_SHARES && config->network_count <= CONFIG_MAX_NETWORKS) {
         char hint[96];
         snprintf(hint, sizeof(hint), "at most %d; a share can have several directories",
                  CONFIG_MAX_SLOTS);
-        validate_fault(v, "shares", hint, "%zu disks and shares are more than the bus has room for",
-                       slots);
+        validate_fault(v, "shares", hint,
+                       "%zu disks, shares and networks are more than the bus has room for", slots);
     }
     for (size_t i = 0; i < MIN(config->share_count, (size_t)CONFIG_MAX_SHARES); i++)
         check_share(v, &config->shares[i], i, config->incomplete);

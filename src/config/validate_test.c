@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "config/config.h"
@@ -544,6 +546,85 @@ static void test_shares_made_by_calls(void **state)
     dayfly_config_free(config);
 }
 
+static void test_networks(void **state)
+{
+    static const struct {
+        const char *yaml, *faults;
+    } of_networks[] = {
+        {GOOD "networks: [{}]\n", "2:12 networks[0].interface: missing | write `interface: tap0`\n"},
+        {GOOD "networks: [{interface: lo, socket: vmlinuz}]\n",
+         "2:24 networks[0].interface: network interface lo is no tap | name a tap interface, and put "
+         "that into the same bridge\n"
+         "2:36 networks[0].socket: it counts with `mode: socket` only | write `mode: socket`, or leave "
+         "it out\n"},
+        {GOOD "networks: [{mode: socket}]\n",
+         "2:12 networks[0].socket: missing | write `socket: switch.sock`\n"},
+        {GOOD "networks: [{mode: socket, socket: vmlinuz, interface: tap0}]\n",
+         "2:35 networks[0].socket: @/vmlinuz is no socket | -\n"
+         "2:55 networks[0].interface: it counts with `mode: tap` only | write `mode: tap`, or leave it "
+         "out\n"},
+        {GOOD "networks: [{mode: socket, socket: switch}]\n",
+         "2:35 networks[0].socket: there is no socket @/switch | make it, or correct the path\n"},
+        {GOOD "networks: [{mode: socket, socket: sock, mac: 1, mtu: 67}]\n",
+         "2:46 networks[0].mac: \"1\" is no Ethernet address | write it as \"02:00:00:00:00:01\", in "
+         "quotes\n"
+         "2:54 networks[0].mtu: 67 is out of range | from 68 to 65535 is possible\n"},
+        {GOOD "networks: [{mode: socket, socket: sock, mac: \"33:00:00:00:00:01\"}]\n",
+         "2:46 networks[0].mac: 33:00:00:00:00:01 is a group's address | let it begin with 02: that is "
+         "nobody else's\n"},
+        {GOOD "networks: [{mode: socket, socket: sock, mac: \"02:00:00:00:00:01\", mtu: 65535}]\n", ""},
+        {GOOD "networks: [{interface: nosuchinterface0}]\n",
+         "2:24 networks[0].interface: 16 bytes are too long: at most 15 fit | -\n"},
+        {GOOD "networks: [{mtu: 65536}]\n", NULL},
+    };
+    const struct folder *folder = *state;
+    struct lines lines;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/sock", folder->path);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(of_networks); i++) {
+        int rc = validate_yaml(folder, of_networks[i].yaml, &lines);
+        assert_int_equal(rc, of_networks[i].faults && !*of_networks[i].faults ? 0 : -EINVAL);
+        if (of_networks[i].faults)
+            assert_string_equal(lines.text, of_networks[i].faults);
+    }
+    validate_yaml(folder, GOOD "networks: [{interface: nosuch0}]\n", &lines);
+    assert_non_null(strstr(lines.text,
+                           "there is no network interface nosuch0 | ip tuntap add dev nosuch0 "
+                           "mode tap user "));
+}
+
+static void test_networks_made_by_calls(void **state)
+{
+    const struct folder *folder = *state;
+    struct dayfly_net net = DAYFLY_NET_INIT;
+    struct dayfly_config *config;
+    struct lines lines;
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    struct dayfly_linux boot = DAYFLY_LINUX_INIT;
+    char kernel[128];
+    snprintf(kernel, sizeof(kernel), "%s/vmlinuz", folder->path);
+    boot.kernel = kernel;
+    assert_int_equal(dayfly_config_new(&config), 0);
+    assert_int_equal(dayfly_config_set_linux(config, &boot), 0);
+    net.mode = DAYFLY_NET_SOCKET;
+    net.fd = pair[0];
+    assert_int_equal(dayfly_config_add_net(config, &net), 0);
+    assert_int_equal(validate(folder, config, &lines), 0);
+    net.fd = 9999;
+    assert_int_equal(dayfly_config_add_net(config, &net), 0);
+    net.mode = (enum dayfly_net_mode)7;
+    assert_int_equal(dayfly_config_add_net(config, &net), 0);
+    assert_int_equal(validate(folder, config, &lines), -EINVAL);
+    assert_string_equal(lines.text, "0:0 networks[2].mode: 7 is not one of tap, socket | -\n"
+                                    "0:0 networks[1].socket: descriptor 9999 is not open | -\n");
+    dayfly_config_free(config);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 static void test_disks_and_shares_fit_the_bus_together(void **state)
 {
     const struct folder *folder = *state;
@@ -557,9 +638,10 @@ static void test_disks_and_shares_fit_the_bus_together(void **state)
     assert_int_equal(validate_yaml(folder, yaml, &lines), 0);
     strcat(yaml, "  - {tag: more, path: dir}\n");
     assert_int_equal(validate_yaml(folder, yaml, &lines), -EINVAL);
-    assert_string_equal(lines.text,
-                        "27:1 shares: 28 disks and shares are more than the bus has room for | at most "
-                        "27; a share can have several directories\n");
+    assert_string_equal(
+        lines.text,
+        "27:1 shares: 28 disks, shares and networks are more than the bus has room for | at most "
+        "27; a share can have several directories\n");
 }
 
 static void test_a_description_made_by_calls(void **state)
@@ -683,6 +765,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ids_of_a_share, setup, teardown),
         cmocka_unit_test_setup_teardown(test_shares_made_by_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disks_and_shares_fit_the_bus_together, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_networks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_networks_made_by_calls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_description_made_by_calls, setup, teardown),
         cmocka_unit_test(test_setters_copy_and_replace),
         cmocka_unit_test(test_options_of_other_versions),

@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((rc == 0) != (err.code == 0) || (rc == 0 && faults))
         abort();
     if (config->disk_count > CONFIG_MAX_DISKS || config->console_count > CONFIG_MAX_CONSOLES ||
-        config->share_count > CONFIG_MAX_SHARES)
+        config->share_count > CONFIG_MAX_SHARES || config->network_count > CONFIG_MAX_NETWORKS)
         abort();
     for (size_t i = 0; i < config->share_count; i++) {
         const struct config_share *share = &config->shares[i];

@@ -146,12 +146,13 @@ static const struct {
 } faulty[] = {
     /* keys */
     {"cpu: 2\n", "1:1 : unknown key \"cpu\" | did you mean `cpus`?\n"},
-    {"linux: {kernel: k}\nnetwork: nat\n", "2:1 : unknown key \"network\" | known here: cpus, memory, "
-                                           "linux, disks, shares, consoles, vsock, entropy, serial\n"},
+    {"linux: {kernel: k}\nnetwork: nat\n",
+     "2:1 : unknown key \"network\" | did you mean `networks`?\n"},
     {"disks:\n  - path: a\n    readonly: true\n",
      "3:5 disks[0]: unknown key \"readonly\" | did you mean `read_only`?\n"},
     {"unknown: {deep: [1, {x: y}], more: *z}\ncpus: x\n",
-     "1:1 : unknown key \"unknown\" | known here: cpus, memory, linux, disks, shares, consoles, vsock, "
+     "1:1 : unknown key \"unknown\" | known here: cpus, memory, linux, disks, shares, networks, "
+     "consoles, vsock, "
      "entropy, serial\n"
      "1:36 : the alias *z is not allowed here | write the value out\n"
      "2:7 cpus: expected a whole number, found \"x\" | write `cpus: 2`\n"},
@@ -162,10 +163,10 @@ static const struct {
     {"? [a, b]\n: 1\ncpus: x\n", "1:3 : a key must be a word | quote it if it is meant as text\n"
                                  "3:7 cpus: expected a whole number, found \"x\" | write `cpus: 2`\n"},
     {"<<: {cpus: 2}\n",
-     "1:1 : unknown key \"<<\" | known here: cpus, memory, linux, disks, shares, consoles, "
+     "1:1 : unknown key \"<<\" | known here: cpus, memory, linux, disks, shares, networks, consoles, "
      "vsock, entropy, serial\n"},
     {"\"cpus\\0x\": 2\n",
-     "1:1 : unknown key \"\" | known here: cpus, memory, linux, disks, shares, consoles, "
+     "1:1 : unknown key \"\" | known here: cpus, memory, linux, disks, shares, networks, consoles, "
      "vsock, entropy, serial\n"},
     /* kinds and units */
     {"cpus: two\n", "1:7 cpus: expected a whole number, found \"two\" | write `cpus: 2`\n"},
@@ -240,14 +241,15 @@ static const struct {
     {"cpus: !x 2\n",
      "1:7 cpus: the tag !x is not allowed here | leave it out: the type is known from the key\n"},
     {"x: [[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]\ncpus: x\n",
-     "1:1 : unknown key \"x\" | known here: cpus, memory, linux, disks, shares, consoles, vsock, "
+     "1:1 : unknown key \"x\" | known here: cpus, memory, linux, disks, shares, networks, consoles, "
+     "vsock, "
      "entropy, "
      "serial\n"
      "1:19 : nested more than 16 deep | -\n"},
     /* what is quoted can be printed */
     {"\"\\e[31m\": 1\n",
      "1:1 : unknown key \"?[31m\" | known here: cpus, memory, linux, disks, shares, "
-     "consoles, vsock, entropy, serial\n"},
+     "networks, consoles, vsock, entropy, serial\n"},
     {"cpus: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xbc\n",
      "1:7 cpus: expected a whole number, found \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?\" | write "
      "`cpus: 2`\n"},
