@@ -8,6 +8,7 @@
 
 #include "block/block.h"
 #include "block/ephemeral.h"
+#include "engine/network.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -15,6 +16,7 @@
 #include "virtio/console.h"
 #include "virtio/entropy.h"
 #include "virtio/fs.h"
+#include "virtio/net.h"
 #include "virtio/vsock.h"
 
 int stream_open_output(const struct config_stream *stream, int *fd, struct dayfly_err *err)
@@ -84,6 +86,19 @@ static int add_share(struct device_set *set, const struct config_share *share, s
     return r;
 }
 
+static int add_network(struct device_set *set, const struct config_network *network,
+                       const struct engine_ops *engine, unsigned cpus, const struct log *log,
+                       struct dayfly_err *err)
+{
+    struct virtio_net_options options = {.carrier_calls = engine->carrier_calls};
+    struct virtio_device *device;
+    struct net *net;
+    int r = network_open(&net, network, cpus, options.mac, err);
+    if (r == 0 && (r = virtio_net_new(&device, net, &options, log, err)) == 0)
+        add(set, device, virtio_net_free);
+    return r;
+}
+
 static int add_vsock(struct device_set *set, const struct config_vsock *vsock, struct loop *loop,
                      const struct log *log, struct dayfly_err *err)
 {
@@ -144,15 +159,18 @@ static int make_all(struct device_set *set, const struct dayfly_config *config,
                     struct dayfly_err *err)
 {
     int r;
-    if (config->disk_count + config->share_count > CONFIG_MAX_SLOTS ||
+    if (config->disk_count + config->share_count + config->network_count > CONFIG_MAX_SLOTS ||
         config->share_count > CONFIG_MAX_SHARES)
-        return err_set(err, EINVAL, "more than %d disks and shares, or than %d shares",
+        return err_set(err, EINVAL, "more than %d disks, shares and networks, or than %d shares",
                        CONFIG_MAX_SLOTS, CONFIG_MAX_SHARES);
     for (size_t i = 0; i < config->disk_count; i++)
         if ((r = add_disk(set, &config->disks[i], config->cpus, loop, log, err)) < 0)
             return r;
     for (size_t i = 0; i < config->share_count; i++)
         if ((r = add_share(set, &config->shares[i], config->share_count, engine, log, err)) < 0)
+            return r;
+    for (size_t i = 0; i < config->network_count; i++)
+        if ((r = add_network(set, &config->networks[i], engine, config->cpus, log, err)) < 0)
             return r;
     if (config->vsock.present && (r = add_vsock(set, &config->vsock, loop, log, err)) < 0)
         return r;

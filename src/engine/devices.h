@@ -3,8 +3,8 @@
 #define ENGINE_DEVICES_H
 
 /*
- * The virtio devices of a description, made once for whichever engine carries them: disks and shares in
- * the order of the description, then vsock, entropy and the consoles.
+ * The virtio devices of a description, made once for whichever engine carries them: disks, shares
+ * and networks in the order of the description, then vsock, entropy and the consoles.
  */
 
 #include <stdbool.h>

@@ -3,16 +3,18 @@
  * Engine tcg: QEMU's translator as the processor, our own devices around it.
  *
  * Theory of operation. QEMU runs as a child with -machine microvm and a PCI Express bus. Disks, shares,
- * vsock and entropy are vhost-user front ends there, each at one end of a socketpair; the other end is
- * a transport/vhost_user.c of ours on the device's loop, around the very device that engine kvm would
- * carry over PCI. Guest memory is a memfd that QEMU shares with them. Consoles and the serial port are
- * QEMU's own, relayed to where the description wants them. QMP, over a socketpair too, starts, pauses
- * and ends the guest. No socket or file has a name, so nothing is left behind, whoever dies first:
- * QEMU gets SIGKILL with our thread, and we see its pidfd when it goes.
+ * networks, vsock and entropy are vhost-user front ends there, each at one end of a socketpair; the
+ * other end is a transport/vhost_user.c of ours on the device's loop, around the very device that
+ * engine kvm would carry over PCI. Guest memory is a memfd that QEMU shares with them. Consoles and the
+ * serial port are QEMU's own, relayed to where the description wants them. QMP, over a socketpair too,
+ * starts, pauses and ends the guest. No socket or file has a name, so nothing is left behind, whoever
+ * dies first: QEMU gets SIGKILL with our thread, and we see its pidfd when it goes. (A network device's
+ * socket QEMU wants to find by a path: doorway.h.)
  *
  * QEMU is started stopped (-S) by create, so that everything that can be wrong with the description is
  * found there, and the description is not needed afterwards.
  */
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -29,6 +31,7 @@
 #include "engine/boot.h"
 #include "engine/command_line.h"
 #include "engine/devices.h"
+#include "engine/doorway.h"
 #include "engine/engine.h"
 #include "engine/qmp.h"
 #include "engine/relay.h"
@@ -37,6 +40,7 @@
 #include "util/err.h"
 #include "util/text.h"
 #include "virtio/fs.h"
+#include "virtio/net.h"
 
 #define TCG_PROGRAM      "qemu-system-x86_64"
 #define TCG_ANSWER_MS    20000 /* QEMU's own start on a busy host */
@@ -205,6 +209,40 @@ static const char *double_commas(char out[static 2 * VIRTIO_FS_TAG_BYTES + 1],
     return out;
 }
 
+/*
+ * QEMU's network device is two, with a wire between them, and what the guest reads of it is QEMU's own.
+ * It has no MSI-X: QEMU 7.2 crashes, without KVM, where a vhost-user network device uses it. And no boot
+ * ROM.
+ */
+static int add_network(struct engine *engine, struct command_line *line, struct virtio_device *device,
+                       struct dayfly_err *err)
+{
+    struct virtio_net_config config;
+    unsigned i = engine->back_end_count;
+    int door, listener = doorway_open(&door, err);
+    if (listener < 0)
+        return listener;
+    door = command_line_pass(line, door);
+    int r = vhost_user_accept(&engine->back_ends[i], device, listener, NULL, NULL, err);
+    if (r < 0)
+        return r;
+    engine->back_end_count++;
+    virtio_config_read(device, 0, &config, sizeof(config));
+    const uint8_t *mac = config.mac;
+    unsigned pairs = le16toh(config.max_virtqueue_pairs);
+    command_line_add(line, "-chardev");
+    command_line_addf(line, "socket,id=back-end%u,path=/proc/self/fd/%d", i, door);
+    command_line_add(line, "-netdev");
+    command_line_addf(line, "vhost-user,id=net%u,chardev=back-end%u,queues=%u", i, i, pairs);
+    command_line_add(line, "-device");
+    command_line_addf(line,
+                      "virtio-net-pci,netdev=net%u,romfile=,mac=%02x:%02x:%02x:%02x:%02x:%02x,"
+                      "host_mtu=%u,mq=%s,vectors=0,rx_queue_size=%u,tx_queue_size=%u",
+                      i, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], le16toh(config.mtu),
+                      pairs > 1 ? "on" : "off", device->queues[0].size_max, device->queues[1].size_max);
+    return 0;
+}
+
 static int add_back_end(struct engine *engine, struct command_line *line, struct virtio_device *device,
                         struct dayfly_err *err)
 {
@@ -216,6 +254,8 @@ static int add_back_end(struct engine *engine, struct command_line *line, struct
     };
     char tag[2 * VIRTIO_FS_TAG_BYTES + 1];
     unsigned i = engine->back_end_count;
+    if (device->ops->id == VIRTIO_ID_NET)
+        return add_network(engine, line, device, err);
     int ours, theirs = pass_socket(line, &ours);
     if (theirs < 0)
         return err_set(err, EMFILE, "no socket for the %s device", device->ops->name);
