@@ -11,15 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
-#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/reboot.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +26,7 @@
 #include "log.h"
 #include "machine.h"
 #include "modules.h"
+#include "net.h"
 #include "power.h"
 #include "proto/link.h"
 #include "proto/message.h"
@@ -124,34 +122,6 @@ static void add_entropy(const struct proto_setup *s)
         log_say("adding entropy: %s", strerror(errno));
 }
 
-static void raise_loopback(void)
-{
-    struct ifreq ifr = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    _cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0)
-        ioctl(fd, SIOCSIFFLAGS, &ifr);
-}
-
-static void write_file(const char *path, const char *text)
-{
-    _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd >= 0)
-        (void)io_write_full(fd, text, strlen(text));
-}
-
-static void set_names(const char *host)
-{
-    char text[512];
-    if (sethostname(host, strlen(host)) < 0)
-        log_say("host name %s: %s", host, strerror(errno));
-    mkdir("/etc", 0755);
-    snprintf(text, sizeof(text), "%s\n", host);
-    write_file("/etc/hostname", text);
-    snprintf(text, sizeof(text),
-             "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost ip6-loopback\n", host);
-    write_file("/etc/hosts", text);
-}
-
 /* All from SETUP to READY. */
 static int become_machine(struct agent *a)
 {
@@ -164,9 +134,10 @@ static int become_machine(struct agent *a)
         r = guard(&a->machine, &a->why);
     if (r < 0)
         return r;
-    set_names(a->setup.hostname);
-    raise_loopback();
-    r = root_mount_more(&a->setup, &a->why);
+    net_set_names(a->setup.hostname);
+    r = net_raise(&a->setup, &a->why);
+    if (r == 0)
+        r = root_mount_more(&a->setup, &a->why);
     if (r < 0)
         return r;
     uint64_t now = clock_ns();

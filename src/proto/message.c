@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "proto/proto.h"
 #include "proto/wire.h"
@@ -79,6 +80,89 @@ static void get_disk(struct wire_in *r, struct proto_disk *d)
     wire_copy_string(r, d->options, sizeof(d->options));
 }
 
+static void put_addresses(struct wire_out *w, const struct proto_address *list, uint32_t count,
+                          uint32_t max)
+{
+    wire_put32(w, count);
+    if (count > max)
+        w->bad = true;
+    for (uint32_t i = 0; i < count && !w->bad; i++) {
+        size_t bytes = list[i].family == 4 ? 4 : 16;
+        wire_put16(w, list[i].family);
+        wire_put16(w, list[i].prefix);
+        uint8_t *room = wire_room(w, bytes);
+        if (room)
+            memcpy(room, list[i].bytes, bytes);
+    }
+}
+
+/* Returns the count, or max + 1 for what cannot be. */
+static uint32_t get_addresses(struct wire_in *r, struct proto_address *list, uint32_t max)
+{
+    uint32_t count = wire_get32(r);
+    for (uint32_t i = 0; i < count && count <= max; i++) {
+        struct proto_address *a = &list[i];
+        a->family = wire_get16(r);
+        a->prefix = wire_get16(r);
+        size_t bytes = a->family == 4 ? 4 : 16;
+        const uint8_t *from = wire_take(r, bytes);
+        if (!from || (a->family != 4 && a->family != 6) || a->prefix > 8 * bytes)
+            return max + 1;
+        memcpy(a->bytes, from, bytes);
+    }
+    return count;
+}
+
+static void put_net(struct wire_out *w, const struct proto_net *n)
+{
+    uint8_t *mac = wire_room(w, sizeof(n->mac));
+    if (mac)
+        memcpy(mac, n->mac, sizeof(n->mac));
+    wire_put32(w, n->mtu);
+    put_addresses(w, n->addresses, n->address_count, PROTO_ADDRESSES_MAX);
+    put_addresses(w, n->gateways, n->gateway_count, ARRAY_SIZE(n->gateways));
+}
+
+static bool get_net(struct wire_in *r, struct proto_net *n)
+{
+    const uint8_t *mac = wire_take(r, sizeof(n->mac));
+    if (!mac)
+        return false;
+    memcpy(n->mac, mac, sizeof(n->mac));
+    n->mtu = wire_get32(r);
+    n->address_count = get_addresses(r, n->addresses, PROTO_ADDRESSES_MAX);
+    if (n->address_count > PROTO_ADDRESSES_MAX)
+        return false;
+    n->gateway_count = get_addresses(r, n->gateways, ARRAY_SIZE(n->gateways));
+    return n->gateway_count <= ARRAY_SIZE(n->gateways) && n->mtu <= UINT16_MAX;
+}
+
+static void put_networks(struct wire_out *w, const struct proto_setup *m)
+{
+    wire_put32(w, m->net_count);
+    if (m->net_count > PROTO_NETS_MAX)
+        w->bad = true;
+    for (uint32_t i = 0; i < m->net_count && !w->bad; i++)
+        put_net(w, &m->nets[i]);
+    put_addresses(w, m->servers, m->server_count, PROTO_SERVERS_MAX);
+    wire_put_string(w, m->search);
+}
+
+static bool get_networks(struct wire_in *r, struct proto_setup *m)
+{
+    m->net_count = wire_get32(r);
+    if (m->net_count > PROTO_NETS_MAX)
+        return false;
+    for (uint32_t i = 0; i < m->net_count; i++)
+        if (!get_net(r, &m->nets[i]))
+            return false;
+    m->server_count = get_addresses(r, m->servers, PROTO_SERVERS_MAX);
+    if (m->server_count > PROTO_SERVERS_MAX)
+        return false;
+    wire_copy_string(r, m->search, sizeof(m->search));
+    return !strpbrk(m->search, "\n\r");
+}
+
 ssize_t proto_setup_encode(const struct proto_setup *m, uint8_t *out, size_t cap)
 {
     struct wire_out w = writer(out, cap);
@@ -99,6 +183,7 @@ ssize_t proto_setup_encode(const struct proto_setup *m, uint8_t *out, size_t cap
         wire_put_string(&w, m->mounts[i].path);
         wire_put32(&w, m->mounts[i].flags);
     }
+    put_networks(&w, m);
     return written(&w);
 }
 
@@ -131,6 +216,7 @@ int proto_setup_decode(struct proto_setup *m, const uint8_t *in, size_t len)
         valid = valid && mount->disk.serial[0] && mount->disk.fstype[0] && mount->path[0] == '/' &&
                 !(mount->flags & ~PROTO_MOUNT_READONLY);
     }
+    valid = get_networks(&r, m) && valid;
     return verdict(&r, valid);
 }
 

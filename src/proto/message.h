@@ -25,6 +25,10 @@
 #define PROTO_HOST_BYTES    65
 #define PROTO_USER_BYTES    128
 #define PROTO_MOUNTS_MAX    32
+#define PROTO_NETS_MAX      8
+#define PROTO_ADDRESSES_MAX 8 /* of one network */
+#define PROTO_SERVERS_MAX   3 /* as many as a resolver takes */
+#define PROTO_MAC_BYTES     6
 #define PROTO_ENTROPY_MIN   32
 #define PROTO_ENTROPY_MAX   512
 /* argv and environment together; more than a payload of sensible strings holds */
@@ -53,6 +57,21 @@ struct proto_mount {
     uint32_t flags;
 };
 
+struct proto_address {
+    uint16_t family; /* 4 or 6 */
+    uint16_t prefix; /* bits of the network; 0 where it says nothing */
+    uint8_t bytes[16];
+};
+
+/* A network device by its address, and what it is to be. */
+struct proto_net {
+    uint8_t mac[PROTO_MAC_BYTES];
+    uint32_t mtu; /* 0: leave it */
+    uint32_t address_count, gateway_count;
+    struct proto_address addresses[PROTO_ADDRESSES_MAX];
+    struct proto_address gateways[2]; /* default routes, at most one of each family */
+};
+
 struct proto_setup {
     struct proto_disk root;    /* read-only lower layer */
     struct proto_disk scratch; /* what is written goes here; none: to a tmpfs */
@@ -63,6 +82,11 @@ struct proto_setup {
     uint8_t entropy[PROTO_ENTROPY_MAX];
     uint32_t mount_count;
     struct proto_mount mounts[PROTO_MOUNTS_MAX];
+    uint32_t net_count;
+    struct proto_net nets[PROTO_NETS_MAX];
+    uint32_t server_count; /* of names. With neither these nor `search` the image's resolver stays. */
+    struct proto_address servers[PROTO_SERVERS_MAX];
+    char search[PROTO_TEXT_BYTES]; /* domains, separated by spaces; may be empty */
 };
 
 struct proto_ready {

@@ -41,7 +41,7 @@
 
 #include <stdint.h>
 
-#define PROTO_VERSION      1
+#define PROTO_VERSION      2
 #define PROTO_VSOCK_PORT   1024 /* on the host, CID 2 */
 #define PROTO_HEADER_BYTES 12
 #define PROTO_PAYLOAD_MAX  65536

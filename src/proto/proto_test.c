@@ -61,6 +61,17 @@ static struct proto_setup *some_setup(void)
         .mount_count = 2,
         .mounts = {{{"cache0", "ext4", ""}, "/cache", 0},
                    {{"tools", "erofs", "noxattr"}, "/opt/tools", PROTO_MOUNT_READONLY}},
+        .net_count = 2,
+        .nets = {{.mac = {2, 0, 0, 0, 0, 1},
+                  .mtu = 9000,
+                  .address_count = 2,
+                  .gateway_count = 1,
+                  .addresses = {{4, 24, {10, 0, 2, 15}}, {6, 64, {0xfd, 0, [15] = 9}}},
+                  .gateways = {{4, 0, {10, 0, 2, 2}}}},
+                 {.mac = {2, 0, 0, 0, 0, 2}}},
+        .server_count = 1,
+        .servers = {{6, 0, {0xfe, 0x80, [15] = 3}}},
+        .search = "example.org internal",
     };
     memset(s->entropy, 0xa5, 48);
     return s;
@@ -87,7 +98,7 @@ static void test_setup_comes_back_as_it_was(void **state)
 static void test_setup_must_make_sense(void **state)
 {
     (void)state;
-    for (int fault = 0; fault < 6; fault++) {
+    for (int fault = 0; fault < 11; fault++) {
         uint8_t buf[8192];
         struct proto_setup *s = some_setup(), *back = calloc(1, sizeof(*back));
         switch (fault) {
@@ -108,6 +119,21 @@ static void test_setup_must_make_sense(void **state)
             break;
         case 5:
             s->scratch.fstype[0] = '\0';
+            break;
+        case 6:
+            s->nets[0].addresses[0].prefix = 33;
+            break;
+        case 7:
+            s->nets[0].addresses[1].prefix = 129;
+            break;
+        case 8:
+            s->nets[0].gateways[0].family = 5;
+            break;
+        case 9:
+            s->nets[1].mtu = 65536;
+            break;
+        case 10:
+            s->search[3] = '\n';
             break;
         }
         ssize_t n = proto_setup_encode(s, buf, sizeof(buf));
