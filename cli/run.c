@@ -24,7 +24,7 @@ struct run_options {
     const char *engine;
     uint64_t cpus, memory, disk, timeout;
     struct word_list env, shares;
-    const char *entrypoint, *workdir, *user, *kernel, *report;
+    const char *entrypoint, *workdir, *user, *kernel, *report, *net;
     bool interactive, tty, verbose, quiet;
 };
 
@@ -47,6 +47,9 @@ static const struct option_row rows[] = {
     {"share", 0, "SRC:DST[:OPTION,...]",
      "show the command the host's directory SRC at DST; options: rw, ro, cow and those above",
      OPTION_LIST(struct run_options, shares)},
+    {"net", 0, "none|tap:INTERFACE|socket:PATH[,OPTION...]",
+     "the machine's network: none (the default), a tap interface, or a program's socket",
+     OPTION_STRING(struct run_options, net)},
     {"env", 'e', "NAME=VALUE",
      "set a variable of the command's environment; NAME alone takes the caller's",
      OPTION_LIST(struct run_options, env)},
@@ -290,6 +293,10 @@ static int run(const struct call *call)
     if (job_shares_parse(options->shares.words, shares.count, &shares.list, &err) < 0)
         return command_fail(call, &err);
 
+    struct job_net net;
+    if (job_net_parse(options->net, &net, &err) < 0)
+        return command_fail(call, &err);
+
     struct job_options job = {
         .image = call->operands[0],
         .kernel = options->kernel,
@@ -300,6 +307,7 @@ static int run(const struct call *call)
         .user = options->user,
         .shares = shares.list,
         .share_count = shares.count,
+        .net = &net,
         .engine = engine_option(options->engine),
         .cpus = (unsigned)options->cpus,
         .memory_bytes = options->memory,
@@ -362,6 +370,13 @@ const struct command run_command = {
         "or, when that is root, to the owner of SRC, and is root's in the guest unless shown_uid=N and "
         "shown_gid=N say otherwise; with ids=identity, which is root's alone, ids are the same on both "
         "sides. What SRC contains is no part of the start state in the report.\n\n"
+        "--net gives the machine a network device. Its cable goes to a tap interface that is there "
+        "already ('ip tuntap add dev tap0 mode tap user NAME multi_queue'), or to a program that "
+        "listens "
+        "on a Unix socket of type SOCK_SEQPACKET and speaks frames. Behind commas: address=IP/PREFIX, "
+        "gateway=IP, dns=IP and search=DOMAIN, each perhaps several times, are set up before the "
+        "command starts; mtu=N; mac=ADDRESS, else a random one. Without an address the device is "
+        "brought up and no more.\n\n"
         "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second "
         "one, "
         "or ten seconds, ends it. While the machine still starts, a signal ends the run at once.\n\n"

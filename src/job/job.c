@@ -127,6 +127,11 @@ static void machine_logged(void *opaque, enum dayfly_log_level level, const char
 
 /* -- open and create -------------------------------------------------------------------------- */
 
+static bool has_net(const struct job_options *options)
+{
+    return options->net && options->net->present;
+}
+
 static int open_parts(struct run *run, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
@@ -143,8 +148,9 @@ static int open_parts(struct run *run, struct dayfly_err *err)
     if ((r = kernel_open(&run->store, options->kernel, &run->kernel, err)) < 0)
         return r;
     /* Disks, vsock and entropy, all over PCI, are none of the devices that are told apart. */
-    if ((r = kernel_initramfs(&run->kernel, options->share_count ? KERNEL_SHARE : 0, &run->initramfs_fd,
-                              err)) < 0)
+    const unsigned devices = (options->share_count ? (unsigned)KERNEL_SHARE : 0) |
+                             (has_net(options) ? (unsigned)KERNEL_NET : 0);
+    if ((r = kernel_initramfs(&run->kernel, devices, &run->initramfs_fd, err)) < 0)
         return r;
     run->layer_fd = layer_open(run->store.home_fd, run->store.path, options->disk_bytes, err);
     return run->layer_fd < 0 ? run->layer_fd : 0;
@@ -187,7 +193,8 @@ static int describe(struct run *run, struct dayfly_err *err)
         (r = dayfly_config_add_disk(config, &root)) < 0 ||
         (r = dayfly_config_add_disk(config, &layer)) < 0 ||
         (r = dayfly_config_set_vsock(config, &vsock)) < 0 ||
-        (r = dayfly_config_set_serial(config, &serial)) < 0)
+        (r = dayfly_config_set_serial(config, &serial)) < 0 ||
+        (has_net(options) && (r = job_net_describe(options->net, config)) < 0))
         return err_errno(err, -r, "describe the machine");
     return job_shares_describe(options->shares, run->share_fds, options->share_count, config, err);
 }
@@ -324,6 +331,8 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
         return err_set(err, ENOMEM, "out of memory");
     fill_setup(setup);
     job_shares_mount(run->options->shares, run->options->share_count, setup);
+    if (has_net(run->options))
+        job_net_setup(run->options->net, setup);
     do
         r = guest_setup(run->guest, setup, &wait, &ready, err);
     while (r == -ECANCELED && (r = cancelled(run, signal_number, err)) == 0);
@@ -564,6 +573,7 @@ int job_run(const struct job_options *options, struct job_result *result, struct
             .disk_bytes = options->disk_bytes,
             .shares = options->shares,
             .share_count = options->share_count,
+            .net = has_net(options) ? options->net : NULL,
         };
         facts.image = run.image.name;
         facts.engine = result->engine;

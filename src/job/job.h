@@ -16,6 +16,7 @@
 #include "dayfly/error.h"
 #include "dayfly/vm.h"
 #include "job/guest_pump.h"
+#include "job/net.h"
 #include "job/share.h"
 #include "util/log.h"
 
@@ -33,6 +34,7 @@ struct job_options {
     const char *user;               /* NULL: the image's */
     const struct job_share *shares; /* from job_shares_parse */
     size_t share_count;
+    const struct job_net *net; /* from job_net_parse; NULL: none */
     enum dayfly_engine engine;
     unsigned cpus; /* 0: as many as the host has, at most 8 */
     uint64_t memory_bytes;

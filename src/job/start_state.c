@@ -53,9 +53,13 @@ json_t *start_state_json(const struct start_state *state)
     json_t *parts = json_pack("{s:I, s:I, s:I, s:s}", "cpus", (json_int_t)state->cpus, "memory_bytes",
                               (json_int_t)state->memory_bytes, "disk_bytes",
                               (json_int_t)state->disk_bytes, "command_line", state->command_line);
-    /* A machine without shares is described as it was before there were any. */
+    /* A machine without shares or a network is described as it was before there were any. */
     bool ok =
         parts && (!state->share_count || json_object_set_new(parts, "shares", shares_json(state)) == 0);
+    ok = ok && (!state->net ||
+                json_object_set_new(parts, "net",
+                                    json_pack("{s:s, s:s}", "mode", config_net_words[state->net->mode],
+                                              "options", state->net->options)) == 0);
     ok = ok && digest_json(parts, machine);
     json_decref(parts);
     if (!ok)

@@ -7,12 +7,13 @@
  * parts as one JSON object with sorted keys and no white space.
  *
  * Of a job's shares the description counts (where they are in the guest, and how), not where they come
- * from and not what is in them.
+ * from and not what is in them; of its network what was said of the guest's end of the cable.
  */
 
 #include <jansson.h>
 
 #include "image/digest.h"
+#include "job/net.h"
 #include "job/share.h"
 
 struct start_state {
@@ -22,6 +23,7 @@ struct start_state {
     uint64_t cpus, memory_bytes, disk_bytes;
     const struct job_share *shares; /* sorted by path */
     size_t share_count;
+    const struct job_net *net; /* NULL: none */
 };
 
 /* {"digest", "kernel", "image", "agent", "machine"}; NULL when memory runs out. */

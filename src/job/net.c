@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "job/net.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/arith.h"
+#include "util/cleanup.h"
+#include "util/err.h"
+#include "util/mac.h"
+#include "util/units.h"
+
+/* The text behind "key=", or NULL. */
+static const char *value_of(const char *option, const char *key)
+{
+    size_t len = strlen(key);
+    return strncmp(option, key, len) == 0 && option[len] == '=' ? option + len + 1 : NULL;
+}
+
+/* "10.0.2.15/24", or "10.0.2.2" where no prefix belongs to it. */
+static int parse_address(const char *text, bool with_prefix, struct proto_address *out,
+                         struct dayfly_err *err)
+{
+    char ip[INET6_ADDRSTRLEN];
+    const char *slash = strchrnul(text, '/');
+    uint64_t prefix = 0;
+    *out = (struct proto_address){0};
+    if ((size_t)(slash - text) >= sizeof(ip) || (*slash != '\0') != with_prefix)
+        return err_set(err, EINVAL, "\"%.60s\" is no address%s", text,
+                       with_prefix ? " with its prefix, such as 10.0.0.2/24" : "");
+    snprintf(ip, sizeof(ip), "%.*s", (int)(slash - text), text);
+    if (inet_pton(AF_INET, ip, out->bytes) == 1)
+        out->family = 4;
+    else if (inet_pton(AF_INET6, ip, out->bytes) == 1)
+        out->family = 6;
+    else
+        return err_set(err, EINVAL, "\"%.60s\" is no IP address", ip);
+    if (with_prefix && units_parse_number(slash + 1, 0, out->family == 4 ? 32 : 128, &prefix, err) < 0)
+        return err_wrap(err, "prefix of %.60s", text);
+    out->prefix = (uint16_t)prefix;
+    return 0;
+}
+
+static int append_address(const char *text, bool with_prefix, struct proto_address *list,
+                          uint32_t *count, size_t max, struct dayfly_err *err)
+{
+    if (*count == max)
+        return err_set(err, E2BIG, "%.60s is one too many: at most %zu", text, max);
+    int r = parse_address(text, with_prefix, &list[*count], err);
+    *count += r == 0;
+    return r;
+}
+
+static int append_domain(struct job_net *net, const char *domain, struct dayfly_err *err)
+{
+    size_t len = strlen(net->search);
+    if (!*domain || strpbrk(domain, " \t\r\n") || len + 1 + strlen(domain) >= sizeof(net->search))
+        return err_set(err, EINVAL, "\"%.60s\" is no domain, or there are too many", domain);
+    snprintf(net->search + len, sizeof(net->search) - len, "%s%s", len ? " " : "", domain);
+    return 0;
+}
+
+static int parse_option(struct job_net *net, const char *option, struct dayfly_err *err)
+{
+    struct proto_net *guest = &net->guest;
+    const char *value;
+    uint64_t mtu;
+    if ((value = value_of(option, "address")))
+        return append_address(value, true, guest->addresses, &guest->address_count,
+                              ARRAY_SIZE(guest->addresses), err);
+    if ((value = value_of(option, "gateway"))) {
+        int r = append_address(value, false, guest->gateways, &guest->gateway_count,
+                               ARRAY_SIZE(guest->gateways), err);
+        if (r == 0 && guest->gateway_count == 2 &&
+            guest->gateways[0].family == guest->gateways[1].family)
+            return err_set(err, EINVAL, "two gateways of one family");
+        return r;
+    }
+    if ((value = value_of(option, "dns")))
+        return append_address(value, false, net->servers, &net->server_count, ARRAY_SIZE(net->servers),
+                              err);
+    if ((value = value_of(option, "search")))
+        return append_domain(net, value, err);
+    if ((value = value_of(option, "mtu"))) {
+        int r = units_parse_number(value, CONFIG_MIN_MTU, CONFIG_MAX_MTU, &mtu, err);
+        if (r == 0)
+            guest->mtu = (uint32_t)mtu;
+        return r < 0 ? err_wrap(err, "mtu") : 0;
+    }
+    if ((value = value_of(option, "mac"))) {
+        if (!mac_parse(value, guest->mac) || !mac_is_one(guest->mac))
+            return err_set(err, EINVAL, "\"%.40s\" is no address for a device, as 02:00:00:00:00:01 is",
+                           value);
+        return 0;
+    }
+    return err_set(err, EINVAL,
+                   "\"%.40s\" is no option; there are address=IP/PREFIX, gateway=IP, dns=IP, "
+                   "search=DOMAIN, mtu=N and mac=ADDRESS",
+                   option);
+}
+
+static int parse_cable(struct job_net *net, const char *word, const char *comma, struct dayfly_err *err)
+{
+    for (int mode = 0; config_net_words[mode]; mode++) {
+        size_t len = strlen(config_net_words[mode]);
+        if (strncmp(word, config_net_words[mode], len) != 0 || word[len] != ':')
+            continue;
+        word += len + 1;
+        if (word >= comma || (size_t)(comma - word) >= sizeof(net->cable))
+            break;
+        net->present = true;
+        net->mode = (enum dayfly_net_mode)mode;
+        memcpy(net->cable, word, (size_t)(comma - word));
+        return 0;
+    }
+    return err_set(err, EINVAL, "\"%.60s\" is none of none, tap:INTERFACE and socket:PATH", word);
+}
+
+int job_net_parse(const char *word, struct job_net *out, struct dayfly_err *err)
+{
+    *out = (struct job_net){0};
+    if (!word || strcmp(word, "none") == 0)
+        return 0;
+    const char *comma = strchrnul(word, ',');
+    int r = parse_cable(out, word, comma, err);
+    if (r == 0 && (r = mac_random(out->guest.mac)) < 0)
+        err_errno(err, -r, "an address");
+    out->options = *comma ? comma + 1 : "";
+    _cleanup_free_ char *options = strdup(out->options);
+    if (r == 0 && !options)
+        r = err_set(err, ENOMEM, "out of memory");
+    for (char *rest = *comma ? options : NULL, *option; r == 0 && (option = strsep(&rest, ","));)
+        r = parse_option(out, option, err);
+    return r < 0 ? err_wrap(err, "--net %.100s", word) : 0;
+}
+
+int job_net_describe(const struct job_net *net, struct dayfly_config *config)
+{
+    struct dayfly_net options = DAYFLY_NET_INIT;
+    const uint8_t *m = net->guest.mac;
+    char mac[3 * MAC_BYTES];
+    if (!net->present)
+        return 0;
+    snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+    options.mode = net->mode;
+    options.mac = mac;
+    options.mtu = net->guest.mtu;
+    if (net->mode == DAYFLY_NET_TAP)
+        options.interface = net->cable;
+    else
+        options.socket = net->cable;
+    return dayfly_config_add_net(config, &options);
+}
+
+void job_net_setup(const struct job_net *net, struct proto_setup *setup)
+{
+    if (!net->present)
+        return;
+    setup->nets[setup->net_count++] = net->guest;
+    memcpy(setup->servers, net->servers, sizeof(net->servers));
+    setup->server_count = net->server_count;
+    memcpy(setup->search, net->search, sizeof(net->search));
+}
