@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "isolate/isolate.h"
 
+#include <sys/prctl.h>
+
 #include "util/err.h"
 
 static int note(int result, enum isolate_stage stage, unsigned *applied)
@@ -10,15 +12,27 @@ static int note(int result, enum isolate_stage stage, unsigned *applied)
     return result < 0 ? result : 0;
 }
 
+/* Becoming another user clears the signal for the parent's death (prctl(2)). */
+static int change_user(const struct isolate_options *options, struct dayfly_err *err)
+{
+    int death_signal = 0;
+    prctl(PR_GET_PDEATHSIG, &death_signal);
+    int r = isolate_user(options->uid, options->gid, err);
+    if (r > 0 && death_signal)
+        prctl(PR_SET_PDEATHSIG, death_signal);
+    return r;
+}
+
 int isolate_thread(const struct isolate_options *options, unsigned *applied, struct dayfly_err *err)
 {
     size_t tables = 0;
     while (tables < ISOLATE_TABLES_MAX && options->calls[tables].count)
         tables++;
     *applied = 0;
-    int r = note(isolate_namespaces(options->new_user, err), ISOLATE_NAMESPACES, applied);
+    int r = note(isolate_namespaces(options->new_user, options->keep_network, err), ISOLATE_NAMESPACES,
+                 applied);
     if (r == 0 && options->change_user)
-        r = note(isolate_user(options->uid, options->gid, err), ISOLATE_USER, applied);
+        r = note(change_user(options, err), ISOLATE_USER, applied);
     if (r == 0)
         r = note(isolate_capabilities(options->capabilities, err), ISOLATE_CAPABILITIES, applied);
     if (r == 0 && !options->no_landlock)

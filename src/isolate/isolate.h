@@ -14,15 +14,17 @@
  * with the rest of its process; only a process of its own holds that.
  *
  * In stages, each of which needs what the one before has left:
- *   1. namespaces   mount (with an empty root), network, IPC, UTS; needs CAP_SYS_ADMIN, else skipped
+ *   1. namespaces   mount (with an empty root), network (where it may go), IPC, UTS; needs
+ *                   CAP_SYS_ADMIN, else skipped
  *   2. user         another user's ids, and no supplementary groups; where asked for
  *   3. capabilities all but the ones asked for, and no new privileges
  *   4. landlock     files only below the directories given; skipped where the kernel has none
  *   5. seccomp      the listed system calls; every other one fails with EPERM
  *
- * All of it is for ever. Set-up is over before the first stage. Afterwards landlock lets nothing be opened
- * but below the given directories. Without landlock (`no_landlock`, an old kernel) the empty root ends
- * absolute paths alone: ".." from a descriptor leads up as far as the code that is locked up lets it.
+ * All of it is for ever. Set-up is over before the first stage. Afterwards landlock lets nothing be
+ * opened but below the given directories. Without landlock (`no_landlock`, an old kernel) the empty
+ * root ends absolute paths alone: ".." from a descriptor leads up as far as the code that is locked up
+ * lets it.
  */
 
 #include <stdbool.h>
@@ -83,6 +85,7 @@ struct isolate_options {
     gid_t gid;
     bool no_landlock;      /* files are opened by handle, which landlock would refuse */
     uint64_t capabilities; /* 1 << CAP_x: those that stay, where the thread has them */
+    bool keep_network;     /* what it does is to be on the caller's network */
     bool new_user; /* a process with one thread and no CAP_SYS_ADMIN: get it in a user namespace */
 };
 
@@ -96,17 +99,17 @@ enum isolate_stage {
 };
 
 /*
- * Lock up the calling thread. Its working directory stays what it is, outside the empty root, and its
- * descriptors stay usable. `applied` receives a mask of stages: a stage that this host or user cannot
- * have is left out there, and is no error. Returns 0, or -errno when a stage failed half-way: the
- * thread must then end.
+ * Lock up the calling thread. Its working directory stays what it is, outside the empty root, its
+ * descriptors stay usable, and the signal that it gets when its parent dies stays set. `applied`
+ * receives a mask of stages: a stage that this host or user cannot have is left out there, and is no
+ * error. Returns 0, or -errno when a stage failed half-way: the thread must then end.
  */
 int isolate_thread(const struct isolate_options *options, unsigned *applied, struct dayfly_err *err);
 
 /* ---- the stages, for isolate.c and tests ---- */
 
 /* Each returns 1 (applied), 0 (cannot be had here) or -errno. */
-int isolate_namespaces(bool new_user, struct dayfly_err *err);
+int isolate_namespaces(bool new_user, bool keep_network, struct dayfly_err *err);
 int isolate_user(uid_t uid, gid_t gid, struct dayfly_err *err);
 int isolate_capabilities(uint64_t keep, struct dayfly_err *err);
 int isolate_landlock(const struct isolate_dir *dirs, size_t count, struct dayfly_err *err);

@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -185,6 +186,49 @@ static void *further_threads_inherit(void *opaque)
     return NULL;
 }
 
+static const struct isolate_call network_calls[] = {
+    ISOLATE_CALL_IF(socket, 0, UINT64_MAX, AF_UNIX),
+    ISOLATE_CALL(connect),
+    ISOLATE_CALL_IF(prctl, 0, UINT64_MAX, PR_GET_PDEATHSIG),
+};
+
+/* Whether a socket of the network namespace that there was before can be reached afterwards. */
+static bool reaches_its_network(bool keep)
+{
+    const struct isolate_options options = {
+        .calls = {isolate_base_calls, ISOLATE_CALLS(network_calls)},
+        .keep_network = keep,
+        .change_user = true,
+        .uid = geteuid() ? geteuid() : 65534,
+        .gid = geteuid() ? getegid() : 65534,
+    };
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof(name);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), death_signal = 0;
+    unsigned applied;
+    CHECK(bind(listener, (struct sockaddr *)&name, sizeof(name.sun_family)) == 0); /* abstract */
+    CHECK(listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&name, &len) == 0);
+    CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+    CHECK(isolate_thread(&options, &applied, NULL) == 0);
+    CHECK(prctl(PR_GET_PDEATHSIG, &death_signal) == 0 && death_signal == SIGKILL);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return connect(fd, (struct sockaddr *)&name, len) == 0 || !(applied & ISOLATE_NAMESPACES);
+}
+
+static void *keeps_its_network(void *opaque)
+{
+    (void)opaque;
+    CHECK(reaches_its_network(true));
+    return NULL;
+}
+
+static void *loses_its_network(void *opaque)
+{
+    (void)opaque;
+    CHECK(geteuid() != 0 || !reaches_its_network(false));
+    return NULL;
+}
+
 static int run_in_child(void *(*body)(void *), struct place *p)
 {
     pthread_t thread;
@@ -251,6 +295,8 @@ CASE(does_its_work)
 CASE(cannot_reach_other_files)
 CASE(cannot_attack)
 CASE(further_threads_inherit)
+CASE(keeps_its_network)
+CASE(loses_its_network)
 
 static void test_capabilities_are_dropped(void **state)
 {
@@ -269,6 +315,8 @@ int main(void)
         TEST(test_cannot_reach_other_files),
         TEST(test_cannot_attack),
         TEST(test_further_threads_inherit),
+        TEST(test_keeps_its_network),
+        TEST(test_loses_its_network),
         TEST(test_capabilities_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

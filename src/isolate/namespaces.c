@@ -58,7 +58,7 @@ static int change_root(int fd)
     return fchdir(cwd);
 }
 
-int isolate_namespaces(bool new_user, struct dayfly_err *err)
+int isolate_namespaces(bool new_user, bool keep_network, struct dayfly_err *err)
 {
     if (new_user && !enter_user_namespace())
         return 0;
@@ -66,9 +66,9 @@ int isolate_namespaces(bool new_user, struct dayfly_err *err)
     if (unshare(CLONE_FS) < 0)
         return err_errno(err, errno, "unshare the root directory");
     /* Each by itself: a kernel may lack one, a limit or a security module forbid another. */
-    static const int others[] = {CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS};
+    const int others[] = {keep_network ? 0 : CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS};
     for (size_t i = 0; i < ARRAY_SIZE(others); i++)
-        if (unshare(others[i]) < 0 && !cannot_be_had(errno))
+        if (others[i] && unshare(others[i]) < 0 && !cannot_be_had(errno))
             return err_errno(err, errno, "make a namespace");
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return cannot_be_had(errno) ? 0 : err_errno(err, errno, "make a mount namespace");
