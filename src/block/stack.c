@@ -18,7 +18,7 @@
  * event descriptor readable, so the loop comes back after it has looked after others. */
 #define ROUNDS 16
 
-static int watch(struct stack *stack, int fd)
+int stack_watch(struct stack *stack, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN};
     return epoll_ctl(stack->block.event_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
@@ -37,9 +37,9 @@ int stack_init(struct stack *stack, struct block *const *below, unsigned count)
     stack->block.event_fd = epoll_create1(EPOLL_CLOEXEC);
     if (stack->wake_fd < 0 || stack->block.event_fd < 0)
         return -errno;
-    int rc = watch(stack, stack->wake_fd);
+    int rc = stack_watch(stack, stack->wake_fd);
     for (unsigned i = 0; i < count && rc == 0; i++)
-        rc = watch(stack, below[i]->event_fd);
+        rc = stack_watch(stack, below[i]->event_fd);
     return rc;
 }
 
@@ -126,11 +126,7 @@ static unsigned deliver(struct stack *stack)
     unsigned delivered = 0;
     struct list mine;
     list_init(&mine);
-    while (!list_empty(&stack->finished)) {
-        struct list *node = stack->finished.next;
-        list_remove(node);
-        list_append(&mine, node);
-    }
+    list_move_all(&mine, &stack->finished);
     while (!list_empty(&mine)) {
         struct stack_job *job = list_entry(mine.next, struct stack_job, node);
         struct block_request *request = job->request;

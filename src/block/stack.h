@@ -58,6 +58,9 @@ struct stack {
  */
 int stack_init(struct stack *stack, struct block *const *below, unsigned count);
 
+/* Have the event descriptor tell of one more. Returns 0 or -errno. */
+int stack_watch(struct stack *stack, int fd);
+
 /* Destroys the layers as well. Nothing is in flight. */
 void stack_finish(struct stack *stack);
 

@@ -38,6 +38,16 @@ static inline void list_remove(struct list *node)
     list_init(node);
 }
 
+/* Put all of `from` behind what is in `to`, in its order. */
+static inline void list_move_all(struct list *to, struct list *from)
+{
+    while (!list_empty(from)) {
+        struct list *node = from->next;
+        list_remove(node);
+        list_append(to, node);
+    }
+}
+
 #define list_entry(node, type, member) container_of(node, type, member)
 
 /* Iterate; the body may remove and free `it`. */
