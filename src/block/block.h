@@ -75,10 +75,19 @@ struct block_raw_options {
     int fd; /* a regular file or block device; taken, even on failure */
     bool read_only;
     enum block_io io;
+    bool direct;   /* past the host's page cache; requests that do not suit it are copied (fit.h) */
+    bool unsynced; /* FLUSH does nothing: what was written may be lost with the host, though not with
+                    * this process */
 };
 
-/* A raw image: byte N of the disk is byte N of the file. A discarded range reads as zeroes where the
- * file system can punch holes, and as before elsewhere. */
+/*
+ * A raw image: byte N of the disk is byte N of the file. A discarded range reads as zeroes where the
+ * file system can punch holes, and as before elsewhere. The units of a block device are its logical
+ * blocks; those of a file have 512 bytes.
+ *
+ * Errors: -EBUSY (somebody else has it, config/disk_lock.h), -EOPNOTSUPP (`direct`, and the file system
+ * cannot), ... Once a FLUSH failed, all that follow fail.
+ */
 int block_raw_open(struct block **out, const struct block_raw_options *options, struct dayfly_err *err);
 
 #endif

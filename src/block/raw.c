@@ -9,11 +9,23 @@
  * threads, which do everything where io_uring is refused. Workers put what they finished on a list and
  * count up the same eventfd. Completions are delivered by reap alone, in the caller's thread.
  *
+ * With direct I/O the file is opened anew, and this stands below fit.h, so that what comes here suits
+ * the file system. Nothing goes through the page cache then: a request in it that shares a page with a
+ * direct one can undo it, and the kernel, which notices, reports a write error at the next flush.
+ *
+ * When a flush fails, the kernel has dropped what it could not write, and another one would succeed
+ * (fsync(2), errors since Linux 4.13): so all later ones fail too. For the same reason there is one
+ * fdatasync at a time, as only one of two would hear of the error. Those that come meanwhile share the
+ * next one.
+ *
  * The image's pages are never mapped: a file that shrinks under us is a short read, hence -EIO, and no
  * SIGBUS.
  *
  * Locks: an image is locked by the rule of config/disk_lock.h, so that two machines, in one process or
- * in two, cannot write the same disk.
+ * in two, cannot write the same disk. Who writes to a device claims it as well (config/disk_file.h).
+ * The lock is of a description that io_uring never sees: when a process is killed, its ring lives on
+ * for a moment and holds the files that it knows, and a machine that is started again at once would
+ * find the disk in use.
  */
 #include "block/block.h"
 
@@ -30,8 +42,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/fit.h"
 #include "block/raw_sync.h"
 #include "block/workers.h"
+#include "config/disk_file.h"
 #include "config/disk_lock.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
@@ -40,6 +54,7 @@
 #define JOBS         256 /* in flight at once */
 #define RING_ENTRIES 128 /* of the submission ring; the completion ring has twice as many, so JOBS */
 #define REAP_BATCH   64
+#define SECTOR_MAX   4096
 
 struct raw;
 
@@ -49,15 +64,22 @@ struct raw_job {
     uint64_t from; /* where a worker goes on */
     int result;
     struct work work;
-    struct list node; /* in raw.idle, or in raw.finished */
+    struct list node; /* in one of raw's lists */
 };
 
 struct raw {
     struct block block;
     int fd;
+    int lock_fd;  /* has the lock; -1: fd has it */
+    int claim_fd; /* of a device that is written; else -1 */
     bool is_device;
     bool locked;
-    struct list idle; /* jobs */
+    bool unsynced;
+    int flush_error;          /* 0, or what the first flush that failed said */
+    struct raw_job *flushing; /* stands for itself and the riders; NULL: no flush is under way */
+    struct list riders;
+    struct list flushes; /* waiting for the next one */
+    struct list idle;    /* jobs */
     unsigned in_flight;
 
     bool has_ring;
@@ -76,11 +98,17 @@ static struct raw *raw_of(struct block *block)
     return container_of(block, struct raw, block);
 }
 
+/* Who may not open the file once more has to do with what was given. */
+static int lock_fd(const struct raw *raw)
+{
+    return raw->lock_fd < 0 ? raw->fd : raw->lock_fd;
+}
+
 /* -- jobs --------------------------------------------------------------------------------------------
  */
 
 /* Give the request back with its result. The callback may submit again, so the job goes back first. */
-static void complete(struct raw_job *job, int result)
+static void deliver(struct raw_job *job, int result)
 {
     struct raw *raw = job->raw;
     struct block_request *request = job->request;
@@ -90,16 +118,25 @@ static void complete(struct raw_job *job, int result)
     request->done(request, result);
 }
 
-static void run_job(struct work *work)
+/* Have the job delivered by the next reap. */
+static void finish(struct raw_job *job, int result)
 {
-    struct raw_job *job = container_of(work, struct raw_job, work);
     struct raw *raw = job->raw;
-    job->result = raw_sync(raw->fd, raw->is_device, job->request, job->from);
+    job->result = result;
     pthread_mutex_lock(&raw->lock);
     list_append(&raw->finished, &job->node);
     /* Within the lock: once it is released, a drain may find the job and free the whole back end. */
     eventfd_write(raw->block.event_fd, 1);
     pthread_mutex_unlock(&raw->lock);
+}
+
+static void run_job(struct work *work)
+{
+    struct raw_job *job = container_of(work, struct raw_job, work);
+    struct raw *raw = job->raw;
+    enum block_op op = job->request->op;
+    bool claims = raw->claim_fd >= 0 && (op == BLOCK_DISCARD || op == BLOCK_WRITE_ZEROES);
+    finish(job, raw_sync(claims ? raw->claim_fd : raw->fd, raw->is_device, job->request, job->from));
 }
 
 static void give_to_worker(struct raw_job *job, uint64_t from)
@@ -154,6 +191,57 @@ static bool ring_queue(struct raw *raw, struct raw_job *job)
     io_uring_sqe_set_data(sqe, job);
     return true;
 }
+
+static int raw_kick(struct block *block)
+{
+    struct raw *raw = raw_of(block);
+    return raw->has_ring && io_uring_sq_ready(&raw->ring) > 0 ? ring_submit(raw) : 0;
+}
+
+/* -- flushes -----------------------------------------------------------------------------------------
+ */
+
+static void start(struct raw_job *job)
+{
+    if (!ring_queue(job->raw, job))
+        give_to_worker(job, 0);
+}
+
+/* Begin one for all that wait, unless one is under way: it may have begun before what they are for. */
+static void start_flush(struct raw *raw)
+{
+    if (raw->flushing || list_empty(&raw->flushes))
+        return;
+    raw->flushing = list_entry(raw->flushes.next, struct raw_job, node);
+    list_remove(&raw->flushing->node);
+    list_move_all(&raw->riders, &raw->flushes);
+    start(raw->flushing);
+}
+
+static void complete(struct raw_job *job, int result)
+{
+    struct raw *raw = job->raw;
+    if (job != raw->flushing) {
+        deliver(job, result);
+        return;
+    }
+    struct list riders;
+    list_init(&riders);
+    list_move_all(&riders, &raw->riders);
+    result = raw->flush_error = raw->flush_error ? raw->flush_error : result;
+    raw->flushing = NULL;
+    start_flush(raw);
+    raw_kick(&raw->block);
+    deliver(job, result);
+    while (!list_empty(&riders)) {
+        struct raw_job *rider = list_entry(riders.next, struct raw_job, node);
+        list_remove(&rider->node);
+        deliver(rider, result);
+    }
+}
+
+/* -- completions -------------------------------------------------------------------------------------
+ */
 
 /* One completion of the ring: done, failed, or to be finished by a worker. True when delivered. */
 static bool ring_completed(struct raw_job *job, int res)
@@ -221,15 +309,15 @@ static int raw_submit(struct block *block, struct block_request *request)
     list_remove(&job->node);
     raw->in_flight++;
     job->request = request;
-    if (!ring_queue(raw, job))
-        give_to_worker(job, 0);
+    if (request->op != BLOCK_FLUSH) {
+        start(job);
+    } else if (raw->unsynced) {
+        finish(job, 0);
+    } else {
+        list_append(&raw->flushes, &job->node);
+        start_flush(raw);
+    }
     return 0;
-}
-
-static int raw_kick(struct block *block)
-{
-    struct raw *raw = raw_of(block);
-    return raw->has_ring && io_uring_sq_ready(&raw->ring) > 0 ? ring_submit(raw) : 0;
 }
 
 static unsigned raw_reap(struct block *block)
@@ -246,11 +334,7 @@ static unsigned raw_reap(struct block *block)
     struct list mine;
     list_init(&mine);
     pthread_mutex_lock(&raw->lock);
-    while (!list_empty(&raw->finished)) {
-        struct list *node = raw->finished.next;
-        list_remove(node);
-        list_append(&mine, node);
-    }
+    list_move_all(&mine, &raw->finished);
     pthread_mutex_unlock(&raw->lock);
     while (!list_empty(&mine)) {
         struct raw_job *job = list_entry(mine.next, struct raw_job, node);
@@ -277,12 +361,15 @@ static void raw_destroy(struct block *block)
 {
     struct raw *raw = raw_of(block);
     workers_finish(&raw->workers);
-    /* Closing would do it, if io_uring did not hold the file a little longer than its ring lives. */
+    /* Where fd has the lock, closing might not do it: io_uring, or who gave it to us, can hold its
+     * description. */
     if (raw->locked)
-        disk_unlock(raw->fd);
+        disk_unlock(lock_fd(raw));
     if (raw->has_ring)
         io_uring_queue_exit(&raw->ring);
     close_fd(&raw->block.event_fd);
+    close_fd(&raw->claim_fd);
+    close_fd(&raw->lock_fd);
     close_fd(&raw->fd);
     pthread_mutex_destroy(&raw->lock);
     free(raw);
@@ -332,7 +419,7 @@ static int check_flags(int fd, bool read_only, const char *name, struct dayfly_e
 static int read_size(struct raw *raw, const struct stat *st, const char *name, struct dayfly_err *err)
 {
     uint64_t size = (uint64_t)st->st_size;
-    int sector = 512;
+    int sector = 512; /* a file has none of its own */
     if (raw->is_device) {
         int device_read_only = 0;
         if (ioctl(raw->fd, BLKGETSIZE64, &size) < 0 || ioctl(raw->fd, BLKSSZGET, &sector) < 0 ||
@@ -340,7 +427,7 @@ static int read_size(struct raw *raw, const struct stat *st, const char *name, s
             return err_errno(err, errno, "disk %s", name);
         if (device_read_only && !raw->block.read_only)
             return err_set(err, EROFS, "disk %s is a read-only device", name);
-        if (sector > 4096)
+        if (sector < 512 || sector > SECTOR_MAX || (sector & (sector - 1)) != 0)
             return err_set(err, EINVAL, "disk %s has sectors of %d bytes", name, sector);
     }
     if (size == 0 || size % 512 != 0)
@@ -349,11 +436,47 @@ static int read_size(struct raw *raw, const struct stat *st, const char *name, s
                        (unsigned long long)size);
     raw->block.size_bytes = size;
     raw->block.block_bytes = 4096;
-    raw->block.unit_bytes = 512;
+    /* Partition tables and file systems on a device count in its sectors. */
+    raw->block.unit_bytes = (uint32_t)sector;
     return 0;
 }
 
-static int open_in(struct raw *raw, const struct block_raw_options *options, struct dayfly_err *err)
+/* Keep others from the disk. */
+static int take_hold(struct raw *raw, const char *name, struct dayfly_err *err)
+{
+    raw->lock_fd = disk_reopen(raw->fd, raw->block.read_only);
+    int rc = disk_lock(lock_fd(raw), raw->block.read_only, name, err);
+    if (rc < 0)
+        return rc;
+    raw->locked = true;
+    if (!raw->is_device || raw->block.read_only)
+        return 0;
+    raw->claim_fd = disk_claim(raw->fd);
+    if (raw->claim_fd == -EBUSY)
+        return err_set(err, EBUSY, "disk %s is mounted, or held by another program; end that first",
+                       name);
+    return raw->claim_fd < 0 ? err_errno(err, -raw->claim_fd, "claim disk %s", name) : 0;
+}
+
+/* Go on with the file opened for direct I/O. */
+static int make_direct(struct raw *raw, struct disk_direct *direct, const char *name,
+                       struct dayfly_err *err)
+{
+    int fd = disk_direct_open(raw->fd, raw->block.read_only, direct);
+    if (fd == -EOPNOTSUPP)
+        return err_set(err, EOPNOTSUPP,
+                       "disk %s is on a file system without direct I/O; use the page cache "
+                       "(`cache: cached`), or keep it on ext4, xfs or btrfs",
+                       name);
+    if (fd < 0)
+        return err_errno(err, -fd, "open disk %s for direct I/O", name);
+    close_fd(&raw->fd);
+    raw->fd = fd;
+    return 0;
+}
+
+static int open_in(struct raw *raw, const struct block_raw_options *options, struct disk_direct *direct,
+                   struct dayfly_err *err)
 {
     char name[160];
     struct stat st;
@@ -366,11 +489,17 @@ static int open_in(struct raw *raw, const struct block_raw_options *options, str
     int rc = check_flags(raw->fd, options->read_only, name, err);
     if (rc == 0)
         rc = read_size(raw, &st, name, err);
-    if (rc == 0 && !raw->is_device)
-        rc = disk_lock(raw->fd, options->read_only, name, err);
+    if (rc == 0 && options->direct)
+        rc = make_direct(raw, direct, name, err);
+    if (rc == 0 && !is_aligned(raw->block.size_bytes, direct->file_bytes))
+        rc = err_set(err, EINVAL,
+                     "disk %s has %llu bytes; direct I/O there takes a multiple of %u, "
+                     "`cache: cached` any of 512",
+                     name, (unsigned long long)raw->block.size_bytes, direct->file_bytes);
+    if (rc == 0)
+        rc = take_hold(raw, name, err);
     if (rc < 0)
         return rc;
-    raw->locked = !raw->is_device;
     raw->block.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (raw->block.event_fd < 0)
         return err_errno(err, errno, "disk %s: eventfd", name);
@@ -395,19 +524,26 @@ int block_raw_open(struct block **out, const struct block_raw_options *options, 
                                 .discard = !options->read_only,
                                 .event_fd = -1};
     raw->fd = options->fd;
+    raw->lock_fd = raw->claim_fd = -1;
+    raw->unsynced = options->unsynced;
     list_init(&raw->idle);
     list_init(&raw->finished);
+    list_init(&raw->flushes);
+    list_init(&raw->riders);
     pthread_mutex_init(&raw->lock, NULL);
     workers_init(&raw->workers, WORKERS_MAX);
     for (unsigned i = 0; i < JOBS; i++) {
         raw->jobs[i].raw = raw;
         list_append(&raw->idle, &raw->jobs[i].node);
     }
-    int rc = open_in(raw, options, err);
+    struct disk_direct direct = {0, 1};
+    int rc = open_in(raw, options, &direct, err);
     if (rc < 0) {
         raw_destroy(&raw->block);
         return rc;
     }
+    if (options->direct)
+        return block_fit_open(out, &raw->block, &direct, err);
     *out = &raw->block;
     return 0;
 }

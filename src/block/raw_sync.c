@@ -90,7 +90,7 @@ static int discard(int fd, bool is_device, const struct block_request *request)
 
 static int write_plain_zeroes(int fd, const struct block_request *request)
 {
-    static const uint8_t zeroes[64 * 1024];
+    static const uint8_t zeroes[64 * 1024] __attribute__((aligned(4096))); /* for direct I/O */
     uint64_t at = request->offset_bytes, left = request->length_bytes;
     while (left > 0) {
         ssize_t n = pwrite(fd, zeroes, MIN(left, sizeof(zeroes)), (off_t)at);
