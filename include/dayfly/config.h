@@ -71,10 +71,72 @@ struct dayfly_linux {
 
 int dayfly_config_set_linux(struct dayfly_config *config, const struct dayfly_linux *options);
 
+/*
+ * Whether the host's page cache stands between a disk's file and the guest.
+ *   cached  yes: what was read is read from memory the next time, by any machine. A write is done when
+ *           the cache has it, and on the medium when the guest has flushed.
+ *   direct  no: O_DIRECT. For disks larger than the host's memory, and so that the guest alone decides
+ *           what is kept in memory. The file system must be able to, and the size of the file be a
+ *           multiple of what it asks, or validation says so. The guest need not know of it: what does
+ *           not suit is copied, and a write of less than the host's block reads that first. Whole
+ *           pages of 4 KiB suit nearly every host.
+ * Auto is cached.
+ */
+enum dayfly_disk_cache {
+    DAYFLY_DISK_CACHE_AUTO,
+    DAYFLY_DISK_CACHE_CACHED,
+    DAYFLY_DISK_CACHE_DIRECT,
+};
+
+/*
+ * What has happened when a flush of the guest's is answered.
+ *   full   fdatasync(2): what was written before is on the medium, and the host finds it there after a
+ *          loss of power, as far as its devices keep their word.
+ *   fsync  the same. On macOS this mode leaves data in the device's own cache, and so is quicker. Linux
+ *          has no such call: fsync and fdatasync empty that cache, unless the file system was mounted
+ *          not to, and what does not (sync_file_range) leaves new blocks where nobody finds them
+ *          again. The word is there for descriptions that come from there.
+ *   none   nothing. What was written survives the end of the machine and of its process, since the host
+ *          has it; but a crash of the host can lose any part of it, in any order.
+ * Auto is full; for an ephemeral disk, of which nothing is to survive a crash, it is none.
+ */
+enum dayfly_disk_sync {
+    DAYFLY_DISK_SYNC_AUTO,
+    DAYFLY_DISK_SYNC_FULL,
+    DAYFLY_DISK_SYNC_FSYNC,
+    DAYFLY_DISK_SYNC_NONE,
+};
+
+/*
+ * What happens when the host has no room for what the guest writes (ENOSPC, EDQUOT).
+ *   fail   the request fails, and the guest does what it does about I/O errors: a file system of
+ *          Linux's stops writing.
+ *   pause  the request waits, and with it whatever in the guest waits for it, until there is room. The
+ *          log (vm.h) says so by a line of DAYFLY_LOG_ERROR, and by another when it goes on, which it
+ *          does by itself. The end of the machine, or a reset of the device, ends the waiting by an
+ *          I/O error. So does dayfly_vm_pause with engine tcg: a device that stands still there must
+ *          hold no request.
+ * Auto is pause, since an error costs the guest what it has in memory. For an ephemeral disk it is
+ * fail: of that nothing is kept anyway, and a job that fails is worth more than one that hangs.
+ */
+enum dayfly_disk_full {
+    DAYFLY_DISK_FULL_AUTO,
+    DAYFLY_DISK_FULL_FAIL,
+    DAYFLY_DISK_FULL_PAUSE,
+};
+
 /* A virtio block device over a raw image or a block device: byte N of the disk is byte N of the file.
  * Formats are never guessed from the content. Disks appear in the guest in the order of adding. An
  * ephemeral disk's file is only read: what the guest writes goes encrypted to a file without a name,
- * and is gone, with its key, when the machine is. */
+ * and is gone, with its key, when the machine is.
+ *
+ * One machine at a time writes to a disk, and then none reads it elsewhere: each keeps a lock on the
+ * file (an open file description lock, on all of it). A block device that is written is claimed as
+ * well, as by mount(8), so a descriptor of one must not have been opened with O_EXCL.
+ *
+ * The guest's logical blocks are a device's own, and 512 bytes of a file. What it cannot read or write
+ * for an error of the host's, it hears of as an I/O error. After a flush that failed all later ones
+ * fail: the host has dropped what it could not write. */
 struct dayfly_disk {
     size_t size;
     const char *path;
@@ -84,6 +146,9 @@ struct dayfly_disk {
     bool ephemeral;      /* not with read_only */
     const char *scratch; /* the folder of that file without a name, if its file system has such files;
                           * else, and where it is NULL: $TMPDIR, /var/tmp or /tmp */
+    enum dayfly_disk_cache cache;
+    enum dayfly_disk_sync sync;
+    enum dayfly_disk_full on_full;
 };
 #define DAYFLY_DISK_INIT                                                                               \
     {                                                                                                  \

@@ -14,7 +14,8 @@
 static int open_delta(struct block **out, uint64_t bytes, const struct block_ephemeral_options *options,
                       struct dayfly_err *err)
 {
-    struct block_raw_options raw = {.io = BLOCK_IO_AUTO};
+    struct block_raw_options raw = {
+        .io = BLOCK_IO_AUTO, .direct = options->direct, .unsynced = options->unsynced};
     struct block_crypt_options crypt = {.log = options->log};
     raw.fd = nameless_file_open(options->dir, "what is written to a disk", err);
     if (raw.fd < 0)
@@ -33,7 +34,7 @@ int block_ephemeral_open(struct block **out, const struct block_ephemeral_option
                          struct dayfly_err *err)
 {
     const struct block_raw_options raw = {
-        .fd = options->base_fd, .read_only = true, .io = BLOCK_IO_AUTO};
+        .fd = options->base_fd, .read_only = true, .io = BLOCK_IO_AUTO, .direct = options->direct};
     struct block_overlay_options overlay = {0};
     int rc = block_raw_open(&overlay.base, &raw, err);
     if (rc < 0)

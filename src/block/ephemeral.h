@@ -9,6 +9,7 @@ struct block_ephemeral_options {
     int base_fd;     /* what the disk begins as, open for reading; taken, even on failure */
     const char *dir; /* where what is written is kept, if it can be: util/nameless.h; may be NULL */
     const struct log *log; /* used by block_ephemeral_open alone */
+    bool direct, unsynced; /* of both files, as for a raw image */
 };
 
 /*

@@ -116,6 +116,9 @@ int dayfly_config_add_disk(struct dayfly_config *config, const struct dayfly_dis
         .read_only = given.read_only,
         .ephemeral = given.ephemeral,
         .scratch = steal_ptr(&scratch),
+        .cache = given.cache,
+        .sync = given.sync,
+        .on_full = given.on_full,
     };
     return 0;
 }

@@ -62,6 +62,9 @@ struct config_disk {
     char *id; /* may be NULL */
     bool read_only, ephemeral;
     char *scratch; /* for `ephemeral`; may be NULL */
+    enum dayfly_disk_cache cache;
+    enum dayfly_disk_sync sync;
+    enum dayfly_disk_full on_full;
 };
 
 /* A directory of a share. */

@@ -41,12 +41,27 @@ static const struct schema_row boot_rows[] = {
     {0},
 };
 
+static const char *const disk_cache_words[] = {[DAYFLY_DISK_CACHE_AUTO] = "auto",
+                                               [DAYFLY_DISK_CACHE_CACHED] = "cached",
+                                               [DAYFLY_DISK_CACHE_DIRECT] = "direct",
+                                               NULL};
+static const char *const disk_sync_words[] = {[DAYFLY_DISK_SYNC_AUTO] = "auto",
+                                              [DAYFLY_DISK_SYNC_FULL] = "full",
+                                              [DAYFLY_DISK_SYNC_FSYNC] = "fsync",
+                                              [DAYFLY_DISK_SYNC_NONE] = "none",
+                                              NULL};
+static const char *const disk_full_words[] = {[DAYFLY_DISK_FULL_AUTO] = "auto",
+                                              [DAYFLY_DISK_FULL_FAIL] = "fail",
+                                              [DAYFLY_DISK_FULL_PAUSE] = "pause",
+                                              NULL};
+
 static const struct config_disk blank_disk = {.fd = -1};
 static const struct schema_row disk_rows[] = {
     {"path", PATH(struct config_disk, path), .required = true, .example = "root.img",
      .beside = AT(struct config_disk, fd, int),
      .help = "A regular file or a block device; byte N of it is byte N of the disk. Formats are never "
-             "guessed. Its size is a multiple of 512 bytes."},
+             "guessed. Its size is a multiple of 512 bytes. The guest's logical blocks are a device's "
+             "own, and 512 bytes of a file."},
     {"id", NAME(struct config_disk, id), .unique = true, .max = CONFIG_MAX_DISK_ID, .example = "root",
      .fallback = "none",
      .help = "The serial number that the guest reads; udev there calls the disk "
@@ -62,6 +77,23 @@ static const struct schema_row disk_rows[] = {
     {"scratch", PATH(struct config_disk, scratch), .example = "/var/tmp", .fallback = "$TMPDIR",
      .help = "The folder of that nameless file. Where none can be made in it, $TMPDIR, /var/tmp and "
              "/tmp are tried."},
+    {"cache", CHOICE(struct config_disk, cache, disk_cache_words), .example = "direct",
+     .fallback = "auto",
+     .help =
+         "Whether the host's page cache stands between the file and the guest. `cached`: yes. "
+         "`direct`: no (O_DIRECT); the file system must be able to, and what the guest asks is copied "
+         "where it does not suit its alignment. `auto` is `cached`."},
+    {"sync", CHOICE(struct config_disk, sync, disk_sync_words), .example = "none", .fallback = "auto",
+     .help =
+         "What has happened when a flush of the guest's is answered. `full`: what was written is on "
+         "the medium (fdatasync). `fsync`: the same, as Linux has nothing in between. `none`: "
+         "nothing; a crash of the host can lose any of it, the end of the machine loses nothing. "
+         "`auto` is `full`, and `none` for an ephemeral disk, of which nothing is to survive."},
+    {"on_full", CHOICE(struct config_disk, on_full, disk_full_words), .example = "fail",
+     .fallback = "auto",
+     .help = "What happens when the host has no room for what the guest writes. `fail`: the guest sees "
+             "an I/O error. `pause`: what it writes waits, a message says so, and it goes on by itself "
+             "when there is room. `auto` is `pause`, and `fail` for an ephemeral disk."},
     {0},
 };
 

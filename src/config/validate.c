@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include "config/config.h"
-#include "config/disk_lock.h"
 #include "config/fault.h"
 #include "config/schema.h"
 #include "config/validate.h"
@@ -30,7 +29,6 @@
 #include "util/units.h"
 
 enum {
-    SECTOR_BYTES = 512,
     MEMORY_ALIGN_BYTES = 4096,
     MAX_NAMES_LOOKED_AT = 1000, /* of a folder, for "did you mean" */
     /* Every file that a machine may name. */
@@ -334,8 +332,7 @@ void validate_cannot_use(struct validator *v, const char *where, const char *pat
     }
 }
 
-/* Note that the file is used, and refuse a second use unless both only read. */
-static void use(struct validator *v, const char *where, const struct stat *st, bool writes)
+void validate_use(struct validator *v, const char *where, const struct stat *st, bool writes)
 {
     struct used mine = {
         .is_block = S_ISBLK(st->st_mode),
@@ -360,10 +357,8 @@ static void use(struct validator *v, const char *where, const struct stat *st, b
         v->used[v->used_count++] = mine;
 }
 
-/* Open `path` to look at it, if it is a regular file, or a block device where that is allowed. Returns
- * the descriptor, or -1 when a fault has been reported. */
-static int open_to_look(struct validator *v, const char *where, const char *path, int flags,
-                        bool block_too, struct stat *st)
+int validate_open(struct validator *v, const char *where, const char *path, int flags, bool block_too,
+                  struct stat *st)
 {
     const char *verb = flags == O_RDONLY ? "read" : "write";
     if (stat(path, st) < 0) {
@@ -393,7 +388,7 @@ static void check_boot_file(struct validator *v, const char *where, const char *
     struct stat st;
     _cleanup_close_ int opened = -1;
     if (path) {
-        opened = open_to_look(v, where, path, O_RDONLY, false, &st);
+        opened = validate_open(v, where, path, O_RDONLY, false, &st);
         if (opened < 0)
             return;
     } else if (fd < 0) {
@@ -404,72 +399,7 @@ static void check_boot_file(struct validator *v, const char *where, const char *
     }
     if (S_ISREG(st.st_mode) && st.st_size == 0)
         validate_fault(v, where, NULL, "%s is empty", path ? path : "the file");
-    use(v, where, &st, false);
-}
-
-/* What is said of an ephemeral disk beside its file. */
-static void check_scratch(struct validator *v, size_t index)
-{
-    const struct config_disk *disk = &v->config->disks[index];
-    struct stat st;
-    place where;
-    snprintf(where, sizeof(where), "disks[%zu].ephemeral", index);
-    if (disk->ephemeral && disk->read_only)
-        validate_fault(v, where, "leave out one of the two", "the disk is read-only as well");
-    snprintf(where, sizeof(where), "disks[%zu].scratch", index);
-    if (!disk->scratch || !*disk->scratch)
-        return;
-    if (!disk->ephemeral)
-        validate_fault(v, where, "say `ephemeral: true` as well", "only an ephemeral disk has one");
-    else if (stat(disk->scratch, &st) < 0)
-        validate_cannot_use(v, where, disk->scratch, "folder", errno, "write");
-    else if (!S_ISDIR(st.st_mode))
-        validate_fault(v, where, NULL, "%s is a file", disk->scratch);
-}
-
-static void check_disk(struct validator *v, size_t index)
-{
-    const struct config_disk *disk = &v->config->disks[index];
-    _cleanup_close_ int opened = -1;
-    int fd = disk->fd;
-    const char *name = disk->path ? disk->path : "the file";
-    bool reads = disk->read_only || disk->ephemeral;
-    struct stat st;
-    place where;
-    check_scratch(v, index);
-    snprintf(where, sizeof(where), "disks[%zu].path", index);
-    if (disk->path) {
-        if (!*disk->path)
-            return;
-        opened = open_to_look(v, where, disk->path, reads ? O_RDONLY : O_RDWR, true, &st);
-        fd = opened;
-        if (fd < 0)
-            return;
-    } else if (fd < 0) {
-        return; /* said to be missing already */
-    } else {
-        int flags = fcntl(fd, F_GETFL);
-        if (flags < 0 || fstat(fd, &st) < 0) {
-            validate_fault(v, where, NULL, "descriptor %d is not open", fd);
-            return;
-        }
-        if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-            validate_fault(v, where, NULL, "descriptor %d is neither a regular file nor a block device",
-                           fd);
-        if ((flags & O_ACCMODE) == O_WRONLY || (!reads && (flags & O_ACCMODE) != O_RDWR))
-            validate_fault(v, where, reads ? NULL : "open it with O_RDWR, or make the disk read-only",
-                           "descriptor %d is not open for %s", fd,
-                           reads ? "reading" : "reading and writing");
-    }
-    if (S_ISREG(st.st_mode) && st.st_size == 0)
-        validate_fault(v, where, "give it a size: truncate -s 1G FILE", "%s is empty", name);
-    else if (S_ISREG(st.st_mode) && st.st_size % SECTOR_BYTES)
-        validate_fault(v, where, "a disk's size is a multiple of 512 bytes; is it a raw image?",
-                       "%s has %lld bytes", name, (long long)st.st_size);
-    if (disk_lock_probe(fd, reads) == -EBUSY)
-        validate_fault(v, where, "stop the other machine, or use a copy", "%s is in use %selsewhere",
-                       name, reads ? "for writing " : "");
-    use(v, where, &st, !reads);
+    validate_use(v, where, &st, false);
 }
 
 void validate_can_make(struct validator *v, const char *where, const char *path)
@@ -505,7 +435,7 @@ static void check_output(struct validator *v, const char *where, const struct co
                            stream->path, S_ISBLK(st.st_mode) ? "a block device" : "a socket");
         else if (faccessat(AT_FDCWD, stream->path, W_OK, AT_EACCESS) < 0)
             validate_cannot_use(v, where, stream->path, "file", errno, "write");
-        use(v, where, &st, true);
+        validate_use(v, where, &st, true);
     } else if (stream->output_fd >= 0 && fcntl(stream->output_fd, F_GETFL) < 0) {
         validate_fault(v, where, NULL, "descriptor %d is not open", stream->output_fd);
     }
@@ -605,8 +535,7 @@ int config_validate(const struct dayfly_config *config, const struct dayfly_limi
     check_memory(v);
     check_boot_file(v, "linux.kernel", config->boot.kernel, config->boot.kernel_fd);
     check_boot_file(v, "linux.initrd", config->boot.initrd, config->boot.initrd_fd);
-    for (size_t i = 0; i < MIN(config->disk_count, (size_t)CONFIG_MAX_DISKS); i++)
-        check_disk(v, i);
+    validate_disks(v, config);
     validate_shares(v, config);
     validate_networks(v, config);
     check_streams(v);

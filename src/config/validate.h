@@ -4,6 +4,9 @@
 
 /* What the parts of the validation share. */
 
+#include <stdbool.h>
+#include <sys/stat.h>
+
 #include "config/config.h"
 #include "config/schema.h"
 
@@ -22,6 +25,18 @@ void validate_cannot_use(struct validator *v, const char *where, const char *pat
 
 /* Whether a file could be made at `path`: its folder is there and writable. */
 void validate_can_make(struct validator *v, const char *where, const char *path);
+
+/* Open `path` to look at it, if it is a regular file, or a block device where that is allowed. Returns
+ * the descriptor, or -1 when a fault has been reported. */
+int validate_open(struct validator *v, const char *where, const char *path, int flags, bool block_too,
+                  struct stat *st);
+
+/* Note that the file is used, and refuse a second use unless both only read. */
+void validate_use(struct validator *v, const char *where, const struct stat *st, bool writes);
+
+/* Disks: their files, whether they are free, and whether they can do what is asked (validate_disk.c).
+ */
+void validate_disks(struct validator *v, const struct dayfly_config *config);
 
 /* Shares: what the schema does not know of them (validate_share.c). */
 void validate_shares(struct validator *v, const struct dayfly_config *config);

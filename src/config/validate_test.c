@@ -187,6 +187,14 @@ static const struct {
      "disks: [{path: root.img, scratch: dir}, {path: data.img, ephemeral: true, scratch: empty}]\n",
      "2:35 disks[0].scratch: only an ephemeral disk has one | say `ephemeral: true` as well\n"
      "2:84 disks[1].scratch: @/empty is a file | -\n"},
+    {GOOD "disks: [{path: root.img, cache: cached, sync: none, on_full: fail}]\n", ""},
+    {GOOD "disks: [{path: root.img, cache: writeback, sync: fsink, on_full: stop}]\n",
+     "2:33 disks[0].cache: expected one of auto, cached, direct, found \"writeback\" | write `cache: "
+     "direct`\n"
+     "2:50 disks[0].sync: expected one of auto, full, fsync, none, found \"fsink\" | write `sync: "
+     "none`\n"
+     "2:66 disks[0].on_full: expected one of auto, fail, pause, found \"stop\" | write `on_full: "
+     "fail`\n"},
     {GOOD "disks: [{path: root.img, read_only: true}]\nserial: {output: alias.img}\n",
      "3:18 serial.output: it is the same file as disks[0].path, and one is written | give each its own "
      "file, or "

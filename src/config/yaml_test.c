@@ -39,38 +39,39 @@ static int parse(struct dayfly_config **config, const char *text, size_t len, st
 static void test_a_whole_file_is_read(void **state)
 {
     (void)state;
-    static const char text[] = "# a machine\n"
-                               "cpus: 4\n"
-                               "memory: 2GiB\n"
-                               "linux:\n"
-                               "  kernel: boot/vmlinuz\n"
-                               "  initrd: /abs/initrd\n"
-                               "  command_line: \"console=hvc0 quiet\"\n"
-                               "disks:\n"
-                               "  - path: root.img\n"
-                               "    read_only: true\n"
-                               "  - {path: /dev/sdb, id: data}\n"
-                               "shares:\n"
-                               "  - {tag: src, path: src, mode: ro, cache: always, writeback: true, "
-                               "xattr: true, queues: 2, dax: 1GiB, shown_uid: 1000}\n"
-                               "  - tag: two\n"
-                               "    directories:\n"
-                               "      - {name: a b, path: a}\n"
-                               "      - name: c\n"
-                               "        path: /c\n"
-                               "        mode: cow\n"
-                               "        ids: map\n"
-                               "        uids: [{host: 100000, count: 10}, {guest: 10, host: 7}]\n"
-                               "        gids: [{host: 5}]\n"
-                               "consoles:\n"
-                               "  - name: main\n"
-                               "    output: stdio\n"
-                               "    primary: true\n"
-                               "  - name: log\n"
-                               "    output: log.txt\n"
-                               "vsock: {cid: 7, socket: vm.sock}\n"
-                               "entropy: false\n"
-                               "serial: {output: none}\n";
+    static const char text[] =
+        "# a machine\n"
+        "cpus: 4\n"
+        "memory: 2GiB\n"
+        "linux:\n"
+        "  kernel: boot/vmlinuz\n"
+        "  initrd: /abs/initrd\n"
+        "  command_line: \"console=hvc0 quiet\"\n"
+        "disks:\n"
+        "  - path: root.img\n"
+        "    read_only: true\n"
+        "  - {path: /dev/sdb, id: data, cache: direct, sync: none, on_full: pause}\n"
+        "shares:\n"
+        "  - {tag: src, path: src, mode: ro, cache: always, writeback: true, "
+        "xattr: true, queues: 2, dax: 1GiB, shown_uid: 1000}\n"
+        "  - tag: two\n"
+        "    directories:\n"
+        "      - {name: a b, path: a}\n"
+        "      - name: c\n"
+        "        path: /c\n"
+        "        mode: cow\n"
+        "        ids: map\n"
+        "        uids: [{host: 100000, count: 10}, {guest: 10, host: 7}]\n"
+        "        gids: [{host: 5}]\n"
+        "consoles:\n"
+        "  - name: main\n"
+        "    output: stdio\n"
+        "    primary: true\n"
+        "  - name: log\n"
+        "    output: log.txt\n"
+        "vsock: {cid: 7, socket: vm.sock}\n"
+        "entropy: false\n"
+        "serial: {output: none}\n";
     struct dayfly_config *config;
     struct lines lines;
     struct dayfly_err err = {0};
@@ -88,6 +89,10 @@ static void test_a_whole_file_is_read(void **state)
     assert_null(config->disks[0].id);
     assert_string_equal(config->disks[1].id, "data");
     assert_false(config->disks[1].read_only);
+    assert_int_equal(config->disks[0].cache, DAYFLY_DISK_CACHE_AUTO);
+    assert_int_equal(config->disks[1].cache, DAYFLY_DISK_CACHE_DIRECT);
+    assert_int_equal(config->disks[1].sync, DAYFLY_DISK_SYNC_NONE);
+    assert_int_equal(config->disks[1].on_full, DAYFLY_DISK_FULL_PAUSE);
     assert_int_equal(config->share_count, 2);
     const struct config_share *share = config->shares;
     size_t count;

@@ -6,8 +6,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "block/block.h"
-#include "block/ephemeral.h"
+#include "block/patient.h"
+#include "engine/disk.h"
 #include "engine/network.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
@@ -40,29 +40,19 @@ static void add(struct device_set *set, struct virtio_device *device,
 static int add_disk(struct device_set *set, const struct config_disk *disk, uint32_t cpus,
                     struct loop *loop, const struct log *log, struct dayfly_err *err)
 {
-    const char *name = disk->path ? disk->path : disk->id ? disk->id : "disk";
-    bool reads = disk->read_only || disk->ephemeral;
-    struct block_raw_options raw = {.read_only = disk->read_only, .io = BLOCK_IO_AUTO};
     struct virtio_block_options options = {.queues = MIN(cpus, VIRTIO_BLOCK_QUEUES_MAX)};
-    struct block *block;
+    struct attached_disk attached;
     struct virtio_device *device;
-
-    raw.fd = disk->path ? open(disk->path, (reads ? O_RDONLY : O_RDWR) | O_CLOEXEC)
-                        : fcntl(disk->fd, F_DUPFD_CLOEXEC, 0);
-    if (raw.fd < 0)
-        return err_errno(err, errno, "open disk %s", name);
-    const struct block_ephemeral_options ephemeral = {
-        .base_fd = raw.fd, .dir = disk->scratch, .log = log};
-    int r = disk->ephemeral ? block_ephemeral_open(&block, &ephemeral, err)
-                            : block_raw_open(&block, &raw, err);
+    int r = disk_attach(&attached, disk, log, err);
     if (r < 0)
-        return err_wrap(err, "disk %s", name);
+        return r;
     if (disk->id)
         memcpy(options.serial, disk->id, strnlen(disk->id, sizeof(options.serial)));
-    r = virtio_block_new(&device, block, &options, loop, log, err);
-    if (r == 0)
-        add(set, device, virtio_block_free);
-    return r;
+    if ((r = virtio_block_new(&device, attached.block, &options, loop, log, err)) < 0)
+        return r;
+    set->patient[set->count] = attached.patient;
+    add(set, device, virtio_block_free);
+    return 0;
 }
 
 static int add_share(struct device_set *set, const struct config_share *share, size_t shares,
@@ -193,6 +183,17 @@ int devices_make(struct device_set *set, const struct dayfly_config *config,
     if (r < 0)
         devices_finish(set);
     return r;
+}
+
+void devices_resumed(struct device_set *set)
+{
+    for (unsigned i = 0; i < set->count; i++) {
+        if (!set->patient[i])
+            continue;
+        pthread_mutex_lock(&set->devices[i]->lock);
+        block_patient_retry(set->patient[i]);
+        pthread_mutex_unlock(&set->devices[i]->lock);
+    }
 }
 
 void devices_finish(struct device_set *set)

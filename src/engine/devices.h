@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 
+#include "block/block.h"
 #include "config/config.h"
 #include "dayfly/error.h"
 #include "engine/share.h"
@@ -22,6 +23,7 @@
 struct device_set {
     struct virtio_device *devices[DEVICES_MAX];
     void (*free[DEVICES_MAX])(struct virtio_device *);
+    struct block *patient[DEVICES_MAX]; /* of a disk that waits for room; else NULL */
     unsigned count;
     struct share *shares[CONFIG_MAX_SHARES];
     unsigned share_count;
@@ -33,6 +35,9 @@ struct device_set {
 int devices_make(struct device_set *set, const struct dayfly_config *config,
                  const struct engine_ops *engine, struct loop *loop, const struct log *log,
                  struct dayfly_err *err);
+
+/* The machine goes on after a pause: what waits for room on the host is tried again. Any thread. */
+void devices_resumed(struct device_set *set);
 
 /* Open the file that a stream's output goes to: *fd is -1 when it names none (output_fd counts then).
  * The caller closes *fd. */

@@ -254,8 +254,10 @@ int dayfly_vm_resume(struct dayfly_vm *vm, struct dayfly_err *err)
 {
     pthread_mutex_lock(&vm->owner);
     int r = expect(vm, DAYFLY_VM_PAUSED, "resume", err);
-    if (r == 0 && (r = vm->ops->resume(vm->engine, err)) == 0)
+    if (r == 0 && (r = vm->ops->resume(vm->engine, err)) == 0) {
         advance(vm, DAYFLY_VM_RUNNING, "");
+        devices_resumed(&vm->devices);
+    }
     pthread_mutex_unlock(&vm->owner);
     return r;
 }
