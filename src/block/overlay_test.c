@@ -58,12 +58,12 @@ static struct block *toy_below(uint64_t bytes)
 
 static void test_what_cannot_be_stacked_is_refused(void **state)
 {
-    must_refuse(make_base(SIZE, BLOCK_IO_AUTO), toy_below(SIZE - 4096), 0, EINVAL);
-    must_refuse(make_base(SIZE + 512, BLOCK_IO_AUTO), toy_below(SIZE + 512), 0, EINVAL);
-    must_refuse(make_base(SIZE, BLOCK_IO_AUTO), make_base(SIZE, BLOCK_IO_AUTO), 0, EROFS);
-    must_refuse(make_base(SIZE, BLOCK_IO_AUTO), toy_below(SIZE), 2048, EINVAL);
-    must_refuse(make_base(SIZE, BLOCK_IO_AUTO), toy_below(SIZE), 12288, EINVAL);
-    must_refuse(make_base(SIZE, BLOCK_IO_AUTO), toy_below(SIZE), 4 << 20, EINVAL);
+    must_refuse(make_base(SIZE, false, BLOCK_IO_AUTO), toy_below(SIZE - 4096), 0, EINVAL);
+    must_refuse(make_base(SIZE + 512, false, BLOCK_IO_AUTO), toy_below(SIZE + 512), 0, EINVAL);
+    must_refuse(make_base(SIZE, false, BLOCK_IO_AUTO), make_base(SIZE, false, BLOCK_IO_AUTO), 0, EROFS);
+    must_refuse(make_base(SIZE, false, BLOCK_IO_AUTO), toy_below(SIZE), 2048, EINVAL);
+    must_refuse(make_base(SIZE, false, BLOCK_IO_AUTO), toy_below(SIZE), 12288, EINVAL);
+    must_refuse(make_base(SIZE, false, BLOCK_IO_AUTO), toy_below(SIZE), 4 << 20, EINVAL);
 }
 
 /* ENOSPC is an I/O error of the request, and what was there before is there still. */
@@ -71,7 +71,7 @@ static void test_a_full_delta_fails_the_request_alone(void **state)
 {
     static uint8_t buf[65536];
     struct toy *toy = toy_new(SIZE, 1);
-    struct block *block = must_overlay(make_base(SIZE, BLOCK_IO_AUTO), &toy->block, 0);
+    struct block *block = must_overlay(make_base(SIZE, false, BLOCK_IO_AUTO), &toy->block, 0);
     toy->fail_writes = -ENOSPC;
     assert_int_equal(run_one(block, BLOCK_WRITE, 0, buf, sizeof(buf)), -ENOSPC);
     assert_int_equal(run_one(block, BLOCK_WRITE, 1024, buf, 512), -ENOSPC);
@@ -95,7 +95,7 @@ static void test_writes_of_parts_of_one_cluster_meet(void **state)
     struct block *crypt;
     assert_int_equal(
         block_crypt_open(&crypt, &(struct block_crypt_options){.lower = &toy->block}, NULL), 0);
-    struct block *block = must_overlay(make_base(SIZE, BLOCK_IO_AUTO), crypt, 65536);
+    struct block *block = must_overlay(make_base(SIZE, false, BLOCK_IO_AUTO), crypt, 65536);
     for (unsigned i = 0; i < COUNT; i++) {
         unsigned place = i * 7 % COUNT;
         memset(data[i], (int)place + 1, 512);
@@ -114,7 +114,7 @@ static void test_whole_clusters_are_not_read_before(void **state)
 {
     static uint8_t buf[65536];
     struct toy *toy = toy_new(SIZE, 1);
-    struct block *block = must_overlay(make_base(SIZE, BLOCK_IO_AUTO), &toy->block, 0);
+    struct block *block = must_overlay(make_base(SIZE, false, BLOCK_IO_AUTO), &toy->block, 0);
     assert_int_equal(run_one(block, BLOCK_WRITE, 8192, buf, sizeof(buf)), 0);
     assert_int_equal(toy->writes, 1);
     assert_int_equal(run_one(block, BLOCK_FLUSH, 0, NULL, 0), 0);

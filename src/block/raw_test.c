@@ -44,6 +44,7 @@ struct variant {
     const char *name;
     int (*make)(void);
     enum block_io io;
+    bool direct;
 };
 
 static const struct variant variants[] = {
@@ -54,6 +55,8 @@ static const struct variant variants[] = {
     {"tmpfs, io_uring", make_shm, BLOCK_IO_URING},
     {"tmpfs, threads", make_shm, BLOCK_IO_THREADS},
     {"named, auto", make_named, BLOCK_IO_AUTO},
+    {"named, direct, io_uring", make_named, BLOCK_IO_URING, .direct = true},
+    {"named, direct, threads", make_named, BLOCK_IO_THREADS, .direct = true},
 };
 
 struct fixture {
@@ -75,9 +78,10 @@ static void open_variant(struct fixture *f, const struct variant *v)
     f->fd = v->make();
     assert_true(f->fd >= 0);
     assert_int_equal(ftruncate(f->fd, (off_t)SIZE), 0);
-    struct block_raw_options options = {.fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0), .io = v->io};
+    struct block_raw_options options = {
+        .fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0), .io = v->io, .direct = v->direct};
     if (block_raw_open(&f->block, &options, &err) < 0) {
-        if (uring_forbidden(v, &err))
+        if (uring_forbidden(v, &err) || (v->direct && err.code == EOPNOTSUPP))
             skip();
         fail_msg("%s: %s", v->name, err.msg);
     }

@@ -184,6 +184,32 @@ static void test_writes_to_one_place_come_in_order(struct stacked *s)
     }
 }
 
+/* Flushes among writes, more of them than there are jobs. */
+static void test_many_flushes(struct stacked *s)
+{
+    enum { COUNT = 400 };
+    static struct waited all[COUNT];
+    uint64_t unit = s->block->unit_bytes;
+    uint8_t *data = aligned_alloc(4096, 65536);
+    memset(data, PATTERN, 65536);
+    for (unsigned i = 0; i < COUNT; i++) {
+        prepare(&all[i], i % 4 ? BLOCK_FLUSH : BLOCK_WRITE, i % 4 ? 0 : i * unit, data,
+                i % 4 ? 0 : unit);
+        assert_int_equal(submit_waiting(s->block, &all[i].request), 0);
+        if (i % 16 == 0)
+            block_kick(s->block);
+    }
+    block_kick(s->block);
+    for (unsigned i = 0; i < COUNT; i++) {
+        while (!all[i].done)
+            wait_event(s->block);
+        assert_int_equal(all[i].result, 0);
+    }
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_int_equal(all[i].done, 1);
+    free(data);
+}
+
 struct chained {
     struct block_request request;
     struct iovec iov;
@@ -277,6 +303,7 @@ int main(void)
         {"write zeroes", test_write_zeroes},
         {"discard leaves the rest", test_discard_leaves_the_rest},
         {"many at once", test_many_at_once},
+        {"many flushes", test_many_flushes},
         {"writes to one place come in order", test_writes_to_one_place_come_in_order},
         {"a callback may submit", test_a_callback_may_submit},
         {"a full vector", test_a_full_vector},

@@ -8,7 +8,8 @@
  *
  * The toy keeps its disk in memory and is as awkward as the contract allows: it completes in any order
  * and only some at a time, has room for a few requests, begins as noise, and a discarded range becomes
- * noise again. It can be told to fail.
+ * noise again. It can be told to fail, to be full, and to keep what it is given in a volatile
+ * cache, which toy_cut loses.
  */
 
 #include <errno.h>
@@ -20,7 +21,9 @@
 #include <unistd.h>
 
 #include "block/crypt.h"
+#include "block/fit.h"
 #include "block/overlay.h"
+#include "block/patient.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/iov.h"
@@ -53,8 +56,16 @@ struct toy {
     uint64_t seed;
     struct block_request *queue[TOY_ROOM];
     unsigned count;
-    int fail_writes; /* 0, or the error */
-    unsigned discards, flushes, writes;
+    int fail_writes;  /* 0, or the error */
+    int fail_flushes; /* 0, or the error */
+    int full;         /* 0, or the error of everything that takes room or gives it back */
+    unsigned discards, flushes, writes, refusals;
+    struct disk_direct want; /* every request has to suit it; 0: any does */
+    /* The medium behind a volatile cache; NULL: there is no cache. */
+    uint8_t *medium;
+    uint64_t *changed;          /* by sector: when its bytes last changed; 0: the medium has them */
+    uint64_t now;               /* counts what was done */
+    uint64_t flushed[TOY_ROOM]; /* by place in the queue: what a flush is sure to cover */
 };
 
 static inline int toy_submit(struct block *block, struct block_request *request)
@@ -62,6 +73,14 @@ static inline int toy_submit(struct block *block, struct block_request *request)
     struct toy *toy = container_of(block, struct toy, block);
     if (toy->count == TOY_ROOM)
         return -EBUSY;
+    if (toy->want.file_bytes) {
+        assert_true(is_aligned(request->offset_bytes | request->length_bytes, toy->want.file_bytes));
+        for (unsigned i = 0; i < request->iov_count; i++) {
+            assert_true(is_aligned(request->iov[i].iov_len, toy->want.file_bytes));
+            assert_true(is_aligned((uintptr_t)request->iov[i].iov_base, toy->want.memory_bytes));
+        }
+    }
+    toy->flushed[toy->count] = toy->now;
     toy->queue[toy->count++] = request;
     return 0;
 }
@@ -74,9 +93,59 @@ static inline int toy_kick(struct block *block)
     return 0;
 }
 
-static inline int toy_do(struct toy *toy, const struct block_request *r)
+static inline void toy_persist(struct toy *toy, uint64_t sector)
+{
+    memcpy(toy->medium + sector * 512, toy->bytes + sector * 512, 512);
+    toy->changed[sector] = 0;
+}
+
+/* Before the bytes change. What a flush in the queue is to cover, and would not find, is saved first.
+ */
+static inline void toy_changed(struct toy *toy, const struct block_request *r)
+{
+    uint64_t owed = 0;
+    for (unsigned i = 0; i < toy->count; i++)
+        if (toy->queue[i]->op == BLOCK_FLUSH)
+            owed = MAX(owed, toy->flushed[i]);
+    toy->now++;
+    for (uint64_t i = 0; toy->medium && i < r->length_bytes; i += 512) {
+        uint64_t sector = (r->offset_bytes + i) / 512;
+        if (toy->changed[sector] && toy->changed[sector] <= owed)
+            toy_persist(toy, sector);
+        toy->changed[sector] = toy->now;
+    }
+}
+
+/* A flush covers what was done before it was submitted, and not a sector more. */
+static inline void toy_flush(struct toy *toy, uint64_t until)
+{
+    for (uint64_t i = 0; toy->medium && i < toy->block.size_bytes / 512; i++)
+        if (toy->changed[i] && toy->changed[i] <= until)
+            toy_persist(toy, i);
+}
+
+/* The power fails: of what was not flushed some sectors have reached the medium. From now on everything
+ * fails. Returns the medium, which is the caller's. */
+static inline uint8_t *toy_cut(struct toy *toy)
+{
+    for (uint64_t i = 0; i < toy->block.size_bytes / 512; i++)
+        if (toy->changed[i] && chance(&toy->seed) % 2)
+            toy_persist(toy, i);
+    toy->fail_writes = toy->fail_flushes = -EIO;
+    uint8_t *medium = toy->medium;
+    toy->medium = NULL;
+    return medium;
+}
+
+static inline int toy_do(struct toy *toy, const struct block_request *r, uint64_t flushed)
 {
     uint8_t *at = toy->bytes + r->offset_bytes;
+    if (toy->full && r->op != BLOCK_READ && r->op != BLOCK_FLUSH) {
+        toy->refusals++;
+        return toy->full;
+    }
+    if (r->op != BLOCK_READ && r->op != BLOCK_FLUSH)
+        toy_changed(toy, r);
     switch (r->op) {
     case BLOCK_READ:
         iov_copy_in(r->iov, r->iov_count, 0, at, r->length_bytes);
@@ -96,7 +165,8 @@ static inline int toy_do(struct toy *toy, const struct block_request *r)
         return toy->fail_writes;
     default:
         toy->flushes++;
-        return 0;
+        toy_flush(toy, flushed);
+        return toy->fail_flushes;
     }
 }
 
@@ -109,8 +179,10 @@ static inline unsigned toy_reap(struct block *block)
     for (unsigned i = 0; i < some; i++) {
         unsigned which = (unsigned)(chance(&toy->seed) % toy->count);
         struct block_request *request = toy->queue[which];
+        uint64_t flushed = toy->flushed[which];
         toy->queue[which] = toy->queue[--toy->count];
-        request->done(request, toy_do(toy, request));
+        toy->flushed[which] = toy->flushed[toy->count];
+        request->done(request, toy_do(toy, request, flushed));
     }
     toy_kick(block); /* what is left */
     return some;
@@ -128,6 +200,8 @@ static inline void toy_destroy(struct block *block)
     struct toy *toy = container_of(block, struct toy, block);
     close_fd(&block->event_fd);
     free(toy->bytes);
+    free(toy->medium);
+    free(toy->changed);
     free(toy);
 }
 
@@ -155,11 +229,20 @@ static inline struct toy *toy_new(uint64_t bytes, uint64_t seed)
     return toy;
 }
 
+/* From now on it has a volatile cache. */
+static inline void toy_make_volatile(struct toy *toy)
+{
+    toy->medium = malloc(toy->block.size_bytes);
+    memcpy(toy->medium, toy->bytes, toy->block.size_bytes);
+    toy->changed = calloc(toy->block.size_bytes / 512, sizeof(*toy->changed));
+}
+
 /* -- stacks -------------------------------------------------------------------------------------- */
 
 struct stack_kind {
     const char *name;
-    bool overlay, crypt, toy;
+    bool overlay, crypt, toy, patient, direct;
+    struct disk_direct fit; /* where it is not 0, fit.h makes requests suit it */
     enum block_io io;
     uint32_t cluster_bytes;
     uint64_t size_bytes;
@@ -186,6 +269,16 @@ static const struct stack_kind stack_kinds[] = {
      .size_bytes = STACK_BYTES + 1536},
     {"overlay of 64 KiB on crypt on toy", .overlay = true, .crypt = true, .toy = true,
      .cluster_bytes = 65536, .size_bytes = STACK_BYTES + 4096},
+    {"fit of 512 on toy", .toy = true, .fit = {512, 512}, .size_bytes = STACK_BYTES},
+    {"fit of 4 KiB, memory of 8 bytes, on toy", .toy = true, .fit = {8, 4096},
+     .size_bytes = STACK_BYTES},
+    {"fit of 64 KiB on toy", .toy = true, .fit = {4096, 65536}, .size_bytes = STACK_BYTES},
+    {"patient on overlay on crypt on fit of 16 KiB on toy", .toy = true, .fit = {512, 16384},
+     .crypt = true, .overlay = true, .patient = true, .size_bytes = STACK_BYTES},
+    {"raw, direct, io_uring", .direct = true, .io = BLOCK_IO_URING, .size_bytes = STACK_BYTES + 512},
+    {"patient on toy", .patient = true, .toy = true, .size_bytes = STACK_BYTES},
+    {"patient on overlay on crypt on raw, direct", .patient = true, .overlay = true, .crypt = true,
+     .direct = true, .io = BLOCK_IO_AUTO, .size_bytes = STACK_BYTES},
 };
 
 static inline int nameless_file(uint64_t bytes)
@@ -197,13 +290,16 @@ static inline int nameless_file(uint64_t bytes)
 }
 
 /* A host may forbid io_uring; then there is nothing to test with it. */
-static inline struct block *open_raw(int fd, bool read_only, enum block_io io)
+static inline struct block *open_raw(int fd, bool read_only, bool direct, enum block_io io)
 {
     struct block *block = NULL;
     struct dayfly_err err = {0};
-    int rc = block_raw_open(
-        &block, &(struct block_raw_options){.fd = fd, .read_only = read_only, .io = io}, &err);
+    const struct block_raw_options options = {
+        .fd = fd, .read_only = read_only, .direct = direct, .io = io};
+    int rc = block_raw_open(&block, &options, &err);
     if (io == BLOCK_IO_URING && (rc == -ENOSYS || rc == -EPERM))
+        skip();
+    if (direct && rc == -EOPNOTSUPP)
         skip();
     if (rc < 0)
         fail_msg("%s", err.msg);
@@ -219,14 +315,14 @@ struct stacked {
 #define BASE_PATTERN(offset) ((uint8_t)((offset) / 512 * 7 + 1))
 
 /* A base in which every sector has bytes of its own, none of them zero. */
-static inline struct block *make_base(uint64_t bytes, enum block_io io)
+static inline struct block *make_base(uint64_t bytes, bool direct, enum block_io io)
 {
     int fd = nameless_file(bytes);
     _cleanup_free_ uint8_t *content = malloc(bytes);
     for (uint64_t i = 0; i < bytes; i++)
         content[i] = BASE_PATTERN(i) ? BASE_PATTERN(i) : 255;
     assert_int_equal(pwrite(fd, content, bytes, 0), bytes);
-    return open_raw(fd, true, io);
+    return open_raw(fd, true, direct, io);
 }
 
 static inline struct stacked stack_up(const struct stack_kind *kind)
@@ -239,18 +335,28 @@ static inline struct stacked stack_up(const struct stack_kind *kind)
         s.block = &s.toy->block;
     } else {
         s.file = nameless_file(kind->overlay ? below : kind->size_bytes);
-        s.block = open_raw(fcntl(s.file, F_DUPFD_CLOEXEC, 0), false, kind->io);
+        s.block = open_raw(fcntl(s.file, F_DUPFD_CLOEXEC, 0), false, kind->direct, kind->io);
+    }
+    if (kind->fit.file_bytes) {
+        s.toy->want = kind->fit;
+        if (block_fit_open(&s.block, s.block, &kind->fit, &err))
+            fail_msg("%s", err.msg);
     }
     if (kind->crypt &&
         block_crypt_open(&s.block, &(struct block_crypt_options){.lower = s.block}, &err))
         fail_msg("%s", err.msg);
     if (kind->overlay) {
-        const struct block_overlay_options options = {.base = make_base(kind->size_bytes, kind->io),
-                                                      .delta = s.block,
-                                                      .cluster_bytes = kind->cluster_bytes};
+        const struct block_overlay_options options = {
+            .base = make_base(kind->size_bytes, kind->direct, kind->io),
+            .delta = s.block,
+            .cluster_bytes = kind->cluster_bytes};
         if (block_overlay_open(&s.block, &options, &err))
             fail_msg("%s", err.msg);
     }
+    if (kind->patient &&
+        block_patient_open(&s.block, &(struct block_patient_options){.lower = s.block, .name = "x"},
+                           &err))
+        fail_msg("%s", err.msg);
     return s;
 }
 
