@@ -231,6 +231,7 @@ int dayfly_config_add_share(struct dayfly_config *config, const struct dayfly_sh
 
 /* Where the cable of a network device goes. */
 enum dayfly_net_mode {
+    DAYFLY_NET_NAT,    /* to a network of the machine's own, and through the host's sockets to others */
     DAYFLY_NET_TAP,    /* to a tap interface of the host's */
     DAYFLY_NET_SOCKET, /* to a program: each message of a Unix socket is a frame */
 };
@@ -245,7 +246,15 @@ struct dayfly_net {
     int fd;                /* instead of that path: connected, SOCK_SEQPACKET or SOCK_DGRAM; -1: none */
     const char *mac; /* "02:00:00:00:00:01"; NULL: a random one, another for each machine made from
                         the description */
-    uint32_t mtu;    /* 68 to 65535; 0: the interface's, and for a socket 1500 */
+    uint32_t mtu;    /* 68 to 65535, nat: 1280 to 65520; 0: the interface's; for a socket 1500, for nat
+                        65520 */
+    /* nat: all that the guest may reach, up to 256 rules with a NULL behind: NAME, *.NAME, ADDRESS,
+     * ADDRESS/BITS or *, each with :PORT or without, and host:PORT, a port of the host's loopback
+     * (doc/network.md). NULL or none: everything but the host and link-local addresses, as *. */
+    const char *const *allow;
+    /* nat: [ADDRESS:]HOST:GUEST[/udp], up to 64 with a NULL behind: ports of the host, of 127.0.0.1
+     * unless an address is given, that lead to the guest's. dayfly_vm_new takes them. */
+    const char *const *publish;
 };
 #define DAYFLY_NET_INIT                                                                                \
     {                                                                                                  \

@@ -86,6 +86,21 @@ int dayfly_config_set_linux(struct dayfly_config *config, const struct dayfly_li
     return 0;
 }
 
+/* Too many are kept, for validate to say so; but not more than it takes to be too many. */
+static int copy_texts(struct config_text **out, size_t *out_count, const char *const *texts, size_t max)
+{
+    size_t count = 0;
+    while (texts && texts[count] && count <= max)
+        count++;
+    *out = count ? calloc(count, sizeof(**out)) : NULL;
+    if (count && !*out)
+        return -ENOMEM;
+    for (*out_count = 0; *out_count < count; ++*out_count)
+        if (copy_text(&(*out)[*out_count].text, texts[*out_count]))
+            return -ENOMEM;
+    return 0;
+}
+
 /* The row of a top-level list, to append to. */
 static const struct schema_row *list_row(size_t offset)
 {
@@ -128,7 +143,7 @@ static void share_finish(struct config_share *share)
     schema_free(share, list_row(offsetof(struct dayfly_config, shares))->children);
 }
 
-/* Too many are kept, for validate to say so; but not more than it takes to be too many. */
+/* Too many are kept as well. */
 static int copy_extents(struct dayfly_id_extent **out, size_t *out_count,
                         const struct dayfly_id_extent *extents, size_t count)
 {
@@ -201,30 +216,32 @@ int dayfly_config_add_share(struct dayfly_config *config, const struct dayfly_sh
     return 0;
 }
 
+static void network_finish(struct config_network *network)
+{
+    schema_free(network, list_row(offsetof(struct dayfly_config, networks))->children);
+}
+
 int dayfly_config_add_net(struct dayfly_config *config, const struct dayfly_net *options)
 {
     struct dayfly_net given = DAYFLY_NET_INIT;
-    _cleanup_free_ char *interface = NULL;
-    _cleanup_free_ char *socket = NULL;
-    _cleanup_free_ char *mac = NULL;
+    _cleanup_(network_finish) struct config_network made = {0};
     int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_net, mtu), options);
     if (rc)
         return rc;
-    if (copy_text(&interface, given.interface) || copy_text(&socket, given.socket) ||
-        copy_text(&mac, given.mac))
+    made.mode = given.mode;
+    made.fd = given.fd;
+    made.mtu = given.mtu;
+    if (copy_text(&made.interface, given.interface) || copy_text(&made.socket, given.socket) ||
+        copy_text(&made.mac, given.mac) ||
+        copy_texts(&made.allow, &made.allow_count, given.allow, CONFIG_MAX_RULES) ||
+        copy_texts(&made.publish, &made.publish_count, given.publish, CONFIG_MAX_PUBLISHED))
         return -ENOMEM;
     struct config_network *network =
         schema_append(config, list_row(offsetof(struct dayfly_config, networks)));
     if (!network)
         return -ENOMEM;
-    *network = (struct config_network){
-        .mode = given.mode,
-        .interface = steal_ptr(&interface),
-        .socket = steal_ptr(&socket),
-        .fd = given.fd,
-        .mac = steal_ptr(&mac),
-        .mtu = given.mtu,
-    };
+    *network = made;
+    made = (struct config_network){0};
     return 0;
 }
 

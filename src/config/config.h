@@ -36,6 +36,9 @@ enum {
     CONFIG_MAX_INTERFACE = 15,      /* IFNAMSIZ, less the NUL */
     CONFIG_MIN_MTU = 68,            /* RFC 791 */
     CONFIG_MAX_MTU = 65535,
+    CONFIG_MAX_RULES = 256, /* of one network; NAT_RULES_MAX, NAT_PUBLISH_MAX */
+    CONFIG_MAX_PUBLISHED = 64,
+    CONFIG_MAX_RULE_BYTES = 320,
     CONFIG_MAX_PATH = 4095,
 };
 
@@ -112,14 +115,20 @@ static inline const struct config_directory *config_share_directories(const stru
     return share->directory_count ? share->directories : &share->only;
 }
 
+struct config_text {
+    char *text;
+};
+
 /* A virtio network device. */
 struct config_network {
     enum dayfly_net_mode mode;
-    char *interface; /* DAYFLY_NET_TAP */
-    char *socket;    /* DAYFLY_NET_SOCKET */
-    int fd;          /* where `socket` is NULL; -1: none; borrowed */
-    char *mac;       /* NULL: a random one */
-    uint32_t mtu;    /* 0: the interface's, or 1500 */
+    char *interface;                     /* DAYFLY_NET_TAP */
+    char *socket;                        /* DAYFLY_NET_SOCKET */
+    int fd;                              /* where `socket` is NULL; -1: none; borrowed */
+    char *mac;                           /* NULL: a random one */
+    uint32_t mtu;                        /* 0: the interface's, or the mode's own */
+    struct config_text *allow, *publish; /* DAYFLY_NET_NAT */
+    size_t allow_count, publish_count;
 };
 
 struct config_console {

@@ -96,7 +96,7 @@ static void print_rows(FILE *out, const struct schema_row *rows, const char *aro
         fputc('\n', out);
         if (row->described_at)
             fprintf(out, "\nThe keys of an item are those of `%s`.\n", row->described_at);
-        else if (row->children)
+        else if (row->children && !schema_is_plain(row))
             print_rows(out, row->children, path, row->kind == SCHEMA_LIST);
     }
 }

@@ -31,7 +31,7 @@ static void test_the_document_is_the_generated_text(void **state)
 static void check_rows(const struct schema_row *rows)
 {
     for (const struct schema_row *row = rows; row->key; row++) {
-        assert_non_null(row->help);
+        assert_true(row->help || !*row->key);
         if (row->children)
             check_rows(row->children);
         else

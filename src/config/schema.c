@@ -207,14 +207,42 @@ static const struct schema_row share_rows[] = {
     {0},
 };
 
-const char *const config_net_words[] = {[DAYFLY_NET_TAP] = "tap", [DAYFLY_NET_SOCKET] = "socket", NULL};
+const char *const config_net_words[] = {
+    [DAYFLY_NET_NAT] = "nat", [DAYFLY_NET_TAP] = "tap", [DAYFLY_NET_SOCKET] = "socket", NULL};
 static const struct config_network blank_network = {.fd = -1};
+static const struct config_text blank_text = {0};
+static const struct schema_row rule_rows[] = {
+    {"", TEXT(struct config_text, text), .max = CONFIG_MAX_RULE_BYTES, .unique = true,
+     .example = "example.org"},
+    {0},
+};
+static const struct schema_row publish_rows[] = {
+    {"", TEXT(struct config_text, text), .max = CONFIG_MAX_RULE_BYTES, .unique = true,
+     .example = "8080:80"},
+    {0},
+};
 static const struct schema_row network_rows[] = {
-    {"mode", CHOICE(struct config_network, mode, config_net_words), .example = "tap", .fallback = "tap",
+    {"mode", CHOICE(struct config_network, mode, config_net_words), .example = "tap", .fallback = "nat",
      .help =
-         "Where the device's cable goes. `tap`: to a tap interface of the host's, which connects it "
+         "Where the device's cable goes. `nat`: to a network of the machine's own, from which the "
+         "host's sockets lead out, without privileges; DHCP tells the guest its addresses. `tap`: to a "
+         "tap interface of the host's, which connects it "
          "with whatever that is a part of. `socket`: to a program that speaks frames, each a message "
          "of a Unix socket; two machines can be joined so."},
+    {"allow", LIST(struct config_network, allow, allow_count, rule_rows, blank_text),
+     .max = CONFIG_MAX_RULES, .example = "[deb.debian.org, \"198.51.100.0/24:443\"]",
+     .fallback = "everything but the host and link-local addresses",
+     .help =
+         "With `mode: nat`, all that the guest may reach: names, which are looked up for it and open "
+         "the addresses that they have; `*.` and a name for all below it; addresses and networks; "
+         "`host:PORT` for a port of the host's loopback; `*` for what holds without the key. "
+         "Each but `host` may have a port behind it."},
+    {"publish", LIST(struct config_network, publish, publish_count, publish_rows, blank_text),
+     .max = CONFIG_MAX_PUBLISHED, .example = "[\"8080:80\", \"0.0.0.0:5353:53/udp\"]",
+     .fallback = "none",
+     .help =
+         "With `mode: nat`, ports of the host that lead to the guest, as [ADDRESS:]HOST:GUEST[/udp]. "
+         "The address is 127.0.0.1 unless one is given. In quotes: YAML has numbers with colons."},
     {"interface", NAME(struct config_network, interface), .max = CONFIG_MAX_INTERFACE, .unique = true,
      .example = "tap0", .fallback = "none",
      .help =
@@ -228,7 +256,7 @@ static const struct schema_row network_rows[] = {
      .example = "\"02:00:00:00:00:01\"", .fallback = "a random one, another each time",
      .help = "The device's address. In quotes: YAML has numbers with colons."},
     {"mtu", NUMBER(struct config_network, mtu), .max = CONFIG_MAX_MTU, .example = "9000",
-     .fallback = "the interface's; 1500",
+     .fallback = "the interface's; with `nat` 65520, with `socket` 1500",
      .help = "The largest packet in bytes, at least 68, and 1280 for IPv6. The guest is told."},
     {0},
 };
@@ -317,7 +345,8 @@ char *schema_kind_text(const struct schema_row *row, char text[SCHEMA_KIND_TEXT_
         [SCHEMA_MAP] = "a mapping",
         [SCHEMA_LIST] = "a list",
     };
-    int len = snprintf(text, SCHEMA_KIND_TEXT_BYTES, "%s", names[row->kind]);
+    int len = snprintf(text, SCHEMA_KIND_TEXT_BYTES, "%s",
+                       schema_is_plain(row) ? "a list of texts" : names[row->kind]);
     for (unsigned i = 0; row->kind == SCHEMA_CHOICE && row->words[i]; i++)
         len += snprintf(text + len, (size_t)(SCHEMA_KIND_TEXT_BYTES - len), "%s %s", i ? "," : "",
                         row->words[i]);

@@ -23,7 +23,8 @@ enum schema_kind {
     SCHEMA_STREAM, /* struct config_stream: a path, "stdio" or "none" */
     SCHEMA_CHOICE, /* an enum that counts from 0: one of `words` */
     SCHEMA_MAP,    /* keys of `children` */
-    SCHEMA_LIST,   /* items, each with the keys of `children` */
+    SCHEMA_LIST, /* items, each with the keys of `children`; or values, where that has one row without a
+                    key ("") */
 };
 
 struct schema_row {
@@ -74,6 +75,12 @@ char *schema_kind_text(const struct schema_row *row, char text[SCHEMA_KIND_TEXT_
 
 /* How many words a CHOICE has. */
 unsigned schema_word_count(const struct schema_row *row);
+
+/* Whether the items of a LIST are values, of children[0]'s kind. */
+static inline bool schema_is_plain(const struct schema_row *row)
+{
+    return row->kind == SCHEMA_LIST && !*row->children->key;
+}
 
 /* Append a blank item to a LIST. Returns it, or NULL when there is no memory. */
 void *schema_append(void *base, const struct schema_row *row);

@@ -176,7 +176,7 @@ static void check_unique(struct validator *v, const struct schema_row *list, con
                 continue;
             place here;
             char hint[SCHEMA_MAX_PATH + 48];
-            snprintf(here, sizeof(here), "%.80s[%zu].%s", where, i, row->key);
+            snprintf(here, sizeof(here), "%.80s[%zu]%s%s", where, i, *row->key ? "." : "", row->key);
             snprintf(hint, sizeof(hint), "%.80s[%zu] has it; give each its own", where, j);
             validate_fault(v, here, hint, "\"%.40s\" is taken", mine);
             break;
@@ -212,7 +212,7 @@ static void check_rows(struct validator *v, const struct schema_row *rows, const
     for (const struct schema_row *row = rows; row->key; row++) {
         const void *field = schema_field(base, row);
         place where;
-        snprintf(where, sizeof(where), "%.80s%s%s", around, *around ? "." : "", row->key);
+        snprintf(where, sizeof(where), "%.80s%s%s", around, *around && *row->key ? "." : "", row->key);
         switch (row->kind) {
         case SCHEMA_NUMBER:
             check_number(v, row, where, *(const uint32_t *)field);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "config/validate.h"
+#include "net/nat.h"
 #include "util/arith.h"
 #include "util/mac.h"
 
@@ -72,6 +73,54 @@ static void check_socket(struct validator *v, const char *where, const struct co
     }
 }
 
+/* The texts of a network of ours: what they say, not yet whether the host's ports are free. */
+static void check_rules(struct validator *v, const struct config_network *network, size_t index)
+{
+    struct net_rule rule;
+    struct net_publish publish;
+    struct dayfly_err why;
+    place where;
+    for (size_t i = 0; i < MIN(network->allow_count, (size_t)CONFIG_MAX_RULES); i++) {
+        const char *text = network->allow[i].text;
+        snprintf(where, sizeof(where), "networks[%zu].allow[%zu]", index, i);
+        if (text && net_rule_parse(text, &rule, &why) < 0)
+            validate_fault(v, where, NULL, "%s", why.msg);
+    }
+    for (size_t i = 0; i < MIN(network->publish_count, (size_t)CONFIG_MAX_PUBLISHED); i++) {
+        const char *text = network->publish[i].text;
+        snprintf(where, sizeof(where), "networks[%zu].publish[%zu]", index, i);
+        if (text && net_publish_parse(text, &publish, &why) < 0)
+            validate_fault(v, where, NULL, "%s", why.msg);
+    }
+}
+
+/* What counts with another mode than the one that there is. */
+static void check_idle(struct validator *v, const struct config_network *network, size_t index)
+{
+    const struct {
+        const char *name;
+        bool given;
+        enum dayfly_net_mode mode;
+    } keys[] = {
+        {"interface", network->interface != NULL, DAYFLY_NET_TAP},
+        {"socket", network->socket || network->fd >= 0, DAYFLY_NET_SOCKET},
+        {"allow", network->allow_count > 0, DAYFLY_NET_NAT},
+        {"publish", network->publish_count > 0, DAYFLY_NET_NAT},
+    };
+    char hint[64];
+    place where;
+    if (network->mode > DAYFLY_NET_SOCKET)
+        return; /* the schema has told of it */
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        const char *mode = config_net_words[keys[i].mode];
+        if (!keys[i].given || keys[i].mode == network->mode)
+            continue;
+        key(where, index, keys[i].name);
+        snprintf(hint, sizeof(hint), "write `mode: %s`, or leave it out", mode);
+        validate_fault(v, where, hint, "it counts with `mode: %s` only", mode);
+    }
+}
+
 static void check_cable(struct validator *v, const struct config_network *network, size_t index,
                         bool incomplete)
 {
@@ -80,25 +129,36 @@ static void check_cable(struct validator *v, const struct config_network *networ
     key(interface, index, "interface");
     key(socket, index, "socket");
     switch (network->mode) {
+    case DAYFLY_NET_NAT:
+        check_rules(v, network, index);
+        break;
     case DAYFLY_NET_TAP:
         if (network->interface)
             check_tap(v, interface, network->interface);
         else if (!incomplete)
             validate_fault(v, interface, "write `interface: tap0`", "missing");
-        if (has_socket)
-            validate_fault(v, socket, "write `mode: socket`, or leave it out",
-                           "it counts with `mode: socket` only");
         break;
     case DAYFLY_NET_SOCKET:
         if (has_socket)
             check_socket(v, socket, network);
         else if (!incomplete)
             validate_fault(v, socket, "write `socket: switch.sock`", "missing");
-        if (network->interface)
-            validate_fault(v, interface, "write `mode: tap`, or leave it out",
-                           "it counts with `mode: tap` only");
         break;
     }
+    check_idle(v, network, index);
+}
+
+static void check_mtu(struct validator *v, const struct config_network *network, size_t index)
+{
+    bool nat = network->mode == DAYFLY_NET_NAT;
+    unsigned least = nat ? NAT_MTU_MIN : CONFIG_MIN_MTU, most = nat ? NAT_MTU_MAX : CONFIG_MAX_MTU;
+    char hint[64];
+    place where;
+    if (!network->mtu || (network->mtu >= least && network->mtu <= most))
+        return;
+    key(where, index, "mtu");
+    snprintf(hint, sizeof(hint), "from %u to %u is possible", least, most);
+    validate_fault(v, where, hint, "%u is out of range", network->mtu);
 }
 
 static void check_network(struct validator *v, const struct config_network *network, size_t index,
@@ -114,9 +174,7 @@ static void check_network(struct validator *v, const struct config_network *netw
     else if (network->mac && !mac_is_one(mac))
         validate_fault(v, where, "let it begin with 02: that is nobody else's", "%s is %s address",
                        network->mac, mac[0] & 1 ? "a group's" : "nobody's");
-    key(where, index, "mtu");
-    if (network->mtu && network->mtu < CONFIG_MIN_MTU)
-        validate_fault(v, where, "from 68 to 65535 is possible", "%u is out of range", network->mtu);
+    check_mtu(v, network, index);
 }
 
 void validate_networks(struct validator *v, const struct dayfly_config *config)

@@ -559,11 +559,27 @@ static void test_networks(void **state)
     static const struct {
         const char *yaml, *faults;
     } of_networks[] = {
-        {GOOD "networks: [{}]\n", "2:12 networks[0].interface: missing | write `interface: tap0`\n"},
-        {GOOD "networks: [{interface: lo, socket: vmlinuz}]\n",
-         "2:24 networks[0].interface: network interface lo is no tap | name a tap interface, and put "
+        {GOOD "networks: [{}]\n", ""},
+        {GOOD "networks: [{allow: [example.org, \"*\"], publish: [\"8080:80\"]}]\n", ""},
+        {GOOD "networks: [{allow: [example.org, a b, example.org], publish: [80, [1]], mtu: 1279}]\n",
+         "2:67 networks[0].publish[1]: expected text, found a list | write `8080:80`\n"
+         "2:39 networks[0].allow[2]: \"example.org\" is taken | networks[0].allow[0] has it; give each "
+         "its own\n"
+         "2:34 networks[0].allow[1]: 'a b': this is neither a name nor an address | -\n"
+         "2:63 networks[0].publish[0]: '80': say [ADDRESS:]HOST:GUEST, ports from 1 to 65535 | -\n"
+         "2:78 networks[0].mtu: 1279 is out of range | from 1280 to 65520 is possible\n"},
+        {GOOD "networks: [{allow: example.org, interface: tap0}]\n",
+         "2:20 networks[0].allow: expected a list of texts, found \"example.org\" | write `- "
+         "example.org` "
+         "below `allow:`\n"
+         "2:44 networks[0].interface: it counts with `mode: tap` only | write `mode: tap`, or leave it "
+         "out\n"},
+        {GOOD "networks: [{mode: tap}]\n",
+         "2:12 networks[0].interface: missing | write `interface: tap0`\n"},
+        {GOOD "networks: [{mode: tap, interface: lo, socket: vmlinuz}]\n",
+         "2:35 networks[0].interface: network interface lo is no tap | name a tap interface, and put "
          "that into the same bridge\n"
-         "2:36 networks[0].socket: it counts with `mode: socket` only | write `mode: socket`, or leave "
+         "2:47 networks[0].socket: it counts with `mode: socket` only | write `mode: socket`, or leave "
          "it out\n"},
         {GOOD "networks: [{mode: socket}]\n",
          "2:12 networks[0].socket: missing | write `socket: switch.sock`\n"},
@@ -581,8 +597,8 @@ static void test_networks(void **state)
          "2:46 networks[0].mac: 33:00:00:00:00:01 is a group's address | let it begin with 02: that is "
          "nobody else's\n"},
         {GOOD "networks: [{mode: socket, socket: sock, mac: \"02:00:00:00:00:01\", mtu: 65535}]\n", ""},
-        {GOOD "networks: [{interface: nosuchinterface0}]\n",
-         "2:24 networks[0].interface: 16 bytes are too long: at most 15 fit | -\n"},
+        {GOOD "networks: [{mode: tap, interface: nosuchinterface0}]\n",
+         "2:35 networks[0].interface: 16 bytes are too long: at most 15 fit | -\n"},
         {GOOD "networks: [{mtu: 65536}]\n", NULL},
     };
     const struct folder *folder = *state;
@@ -597,7 +613,7 @@ static void test_networks(void **state)
         if (of_networks[i].faults)
             assert_string_equal(lines.text, of_networks[i].faults);
     }
-    validate_yaml(folder, GOOD "networks: [{interface: nosuch0}]\n", &lines);
+    validate_yaml(folder, GOOD "networks: [{mode: tap, interface: nosuch0}]\n", &lines);
     assert_non_null(strstr(lines.text,
                            "there is no network interface nosuch0 | ip tuntap add dev nosuch0 "
                            "mode tap user "));
@@ -626,7 +642,7 @@ static void test_networks_made_by_calls(void **state)
     net.mode = (enum dayfly_net_mode)7;
     assert_int_equal(dayfly_config_add_net(config, &net), 0);
     assert_int_equal(validate(folder, config, &lines), -EINVAL);
-    assert_string_equal(lines.text, "0:0 networks[2].mode: 7 is not one of tap, socket | -\n"
+    assert_string_equal(lines.text, "0:0 networks[2].mode: 7 is not one of nat, tap, socket | -\n"
                                     "0:0 networks[1].socket: descriptor 9999 is not open | -\n");
     dayfly_config_free(config);
     close(pair[0]);

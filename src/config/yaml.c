@@ -228,6 +228,23 @@ static bool is_null(const yaml_event_t *event)
            (!*text || !strcmp(text, "~") || !strcasecmp(text, "null"));
 }
 
+/* How to write the value of `row` so that it is right. */
+static void how_to_write(const struct schema_row *row, char *hint, size_t size)
+{
+    if (schema_is_plain(row))
+        snprintf(hint, size, "write `- %s` below `%s:`", row->children->example, row->key);
+    else if (row->kind == SCHEMA_MAP || row->kind == SCHEMA_LIST)
+        snprintf(hint, size, "write `%s%s: %s` below `%s:`", row->kind == SCHEMA_LIST ? "- " : "",
+                 row->children->key, row->children->example, row->key);
+    else if (row->kind == SCHEMA_SIZE)
+        snprintf(hint, size, "write `%s: %s`; the units are K, M, G, T, KiB, MiB, GiB and TiB",
+                 row->key, row->example);
+    else if (*row->key)
+        snprintf(hint, size, "write `%s: %s`", row->key, row->example);
+    else
+        snprintf(hint, size, "write `%s`", row->example);
+}
+
 /* The value is not of the kind that `row` wants; or an item of the LIST is no mapping. Reports it and
  * reads over it. */
 static void wrong_kind(struct yaml_reader *reader, const struct schema_row *row, bool is_item,
@@ -241,15 +258,7 @@ static void wrong_kind(struct yaml_reader *reader, const struct schema_row *row,
     else
         snprintf(found, sizeof(found), "%s",
                  event->type == YAML_SEQUENCE_START_EVENT ? "a list" : "a mapping");
-    if (row->kind == SCHEMA_MAP || row->kind == SCHEMA_LIST)
-        snprintf(hint, sizeof(hint), "write `%s%s: %s` below `%s:`",
-                 row->kind == SCHEMA_LIST ? "- " : "", row->children->key, row->children->example,
-                 row->key);
-    else if (row->kind == SCHEMA_SIZE)
-        snprintf(hint, sizeof(hint), "write `%s: %s`; the units are K, M, G, T, KiB, MiB, GiB and TiB",
-                 row->key, row->example);
-    else
-        snprintf(hint, sizeof(hint), "write `%s: %s`", row->key, row->example);
+    how_to_write(row, hint, sizeof(hint));
     if (event->type != YAML_ALIAS_EVENT) /* reported by refuse_extras */
         fault(reader, event->start_mark, hint, "expected %s, found %s",
               is_item ? "a mapping" : schema_kind_text(row, expected), found);
@@ -447,6 +456,8 @@ static void read_list(struct yaml_reader *reader, const struct schema_row *row, 
             mark_here(reader, mark);
             if (!item)
                 reader->rc = err_errno(reader->reporter.err, ENOMEM, "reading YAML");
+            else if (schema_is_plain(row))
+                read_value(reader, row->children, item, &event);
             else if (type == YAML_MAPPING_START_EVENT)
                 read_map(reader, row->children, item);
             else
