@@ -16,7 +16,9 @@
  * It owns its threads, descriptors and guest memory; nothing of it outlives the process that made it.
  *
  * Threads: dayfly_vm_new and dayfly_vm_free are for one thread at a time and nobody may use the machine
- * after the latter; every other call is for any thread. Several machines live in one process.
+ * after the latter; every other call is for any thread. The thread that calls dayfly_vm_new should live
+ * as long as the machine: helper processes (engine tcg, a network of mode nat) die with it. Several
+ * machines live in one process.
  */
 
 #include <stddef.h>

@@ -77,14 +77,18 @@ static int add_share(struct device_set *set, const struct config_share *share, s
 }
 
 static int add_network(struct device_set *set, const struct config_network *network,
-                       const struct engine_ops *engine, unsigned cpus, const struct log *log,
-                       struct dayfly_err *err)
+                       const struct engine_ops *engine, unsigned cpus, struct loop *loop,
+                       const struct log *log, struct dayfly_err *err)
 {
     struct virtio_net_options options = {.carrier_calls = engine->carrier_calls};
     struct virtio_device *device;
     struct net *net;
-    int r = network_open(&net, network, cpus, options.mac, err);
-    if (r == 0 && (r = virtio_net_new(&device, net, &options, log, err)) == 0)
+    int r = network_open(&set->networks[set->network_count], &net, network, cpus, options.mac, loop,
+                         log, err);
+    if (r < 0)
+        return r;
+    set->network_count++;
+    if ((r = virtio_net_new(&device, net, &options, log, err)) == 0)
         add(set, device, virtio_net_free);
     return r;
 }
@@ -150,9 +154,10 @@ static int make_all(struct device_set *set, const struct dayfly_config *config,
 {
     int r;
     if (config->disk_count + config->share_count + config->network_count > CONFIG_MAX_SLOTS ||
-        config->share_count > CONFIG_MAX_SHARES)
-        return err_set(err, EINVAL, "more than %d disks, shares and networks, or than %d shares",
-                       CONFIG_MAX_SLOTS, CONFIG_MAX_SHARES);
+        config->share_count > CONFIG_MAX_SHARES || config->network_count > CONFIG_MAX_NETWORKS)
+        return err_set(err, EINVAL,
+                       "more than %d disks, shares and networks, than %d shares or %d networks",
+                       CONFIG_MAX_SLOTS, CONFIG_MAX_SHARES, CONFIG_MAX_NETWORKS);
     for (size_t i = 0; i < config->disk_count; i++)
         if ((r = add_disk(set, &config->disks[i], config->cpus, loop, log, err)) < 0)
             return r;
@@ -160,7 +165,7 @@ static int make_all(struct device_set *set, const struct dayfly_config *config,
         if ((r = add_share(set, &config->shares[i], config->share_count, engine, log, err)) < 0)
             return r;
     for (size_t i = 0; i < config->network_count; i++)
-        if ((r = add_network(set, &config->networks[i], engine, config->cpus, log, err)) < 0)
+        if ((r = add_network(set, &config->networks[i], engine, config->cpus, loop, log, err)) < 0)
             return r;
     if (config->vsock.present && (r = add_vsock(set, &config->vsock, loop, log, err)) < 0)
         return r;
@@ -202,6 +207,8 @@ void devices_finish(struct device_set *set)
         set->count--;
         set->free[set->count](set->devices[set->count]);
     }
+    while (set->network_count)
+        network_close(set->networks[--set->network_count]);
     while (set->share_count)
         share_close(set->shares[--set->share_count]);
     *set = (struct device_set){0};

@@ -12,8 +12,9 @@
 #include "block/block.h"
 #include "config/config.h"
 #include "dayfly/error.h"
-#include "engine/share.h"
 #include "engine/engine.h"
+#include "engine/network.h"
+#include "engine/share.h"
 #include "machine/loop.h"
 #include "util/log.h"
 #include "virtio/device.h"
@@ -27,6 +28,8 @@ struct device_set {
     unsigned count;
     struct share *shares[CONFIG_MAX_SHARES];
     unsigned share_count;
+    struct network *networks[CONFIG_MAX_NETWORKS]; /* in the order of the description */
+    unsigned network_count;
     struct virtio_device *vsock; /* one of them, or NULL */
 };
 
@@ -43,7 +46,8 @@ void devices_resumed(struct device_set *set);
  * The caller closes *fd. */
 int stream_open_output(const struct config_stream *stream, int *fd, struct dayfly_err *err);
 
-/* After their transports let go of them. Safe on a zeroed set and safe to call twice. */
+/* After their transports let go of them, and when the loop runs no more. Safe on a zeroed set and safe
+ * to call twice. */
 void devices_finish(struct device_set *set);
 
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/network.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -10,6 +12,15 @@
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+
+struct network {
+    struct nat *nat;
+    struct loop_source events;
+    const struct log *log;
+};
+
+static_assert(CONFIG_MAX_RULES == NAT_RULES_MAX && CONFIG_MAX_PUBLISHED == NAT_PUBLISH_MAX,
+              "a description has room for what the NAT has");
 
 /* Connected to who listens at `path`; never waits for one that does not accept. */
 static int connect_to(const char *path, struct dayfly_err *err)
@@ -45,21 +56,108 @@ static int open_tap(struct net **out, const struct config_network *network, unsi
     return net_tap_open(out, &options, err);
 }
 
-int network_open(struct net **out, const struct config_network *network, unsigned cpus,
-                 uint8_t mac[MAC_BYTES], struct dayfly_err *err)
+static void helper_speaks(struct loop_source *source, uint32_t events)
+{
+    (void)events;
+    struct network *network = container_of(source, struct network, events);
+    if (nat_handle_events(network->nat) == 0)
+        return;
+    loop_remove(source);
+    log_line(network->log, LOG_ERROR,
+             "network: its helper has ended; the guest has no network any more");
+}
+
+/* The texts of the description as rules. */
+static int parse_rules(const struct config_network *config, struct net_rule *rules,
+                       struct net_publish *publish, struct dayfly_err *err)
 {
     int r = 0;
-    if (network->mac && (!mac_parse(network->mac, mac) || !mac_is_one(mac)))
-        return err_set(err, EINVAL, "network: %.40s is no address for a device", network->mac);
-    if (!network->mac && (r = mac_random(mac)) < 0)
-        return err_errno(err, -r, "network: an address");
-    if (network->mtu && (network->mtu < NET_MTU_MIN || network->mtu > NET_MTU_MAX))
-        return err_set(err, EINVAL, "network: an MTU of %u is not possible", network->mtu);
-    switch (network->mode) {
+    for (size_t i = 0; i < config->allow_count && r == 0; i++)
+        r = net_rule_parse(config->allow[i].text, &rules[i], err);
+    for (size_t i = 0; i < config->publish_count && r == 0; i++)
+        r = net_publish_parse(config->publish[i].text, &publish[i], err);
+    return r;
+}
+
+static int open_nat(struct network *network, struct net **out, const struct config_network *config,
+                    struct loop *loop, struct dayfly_err *err)
+{
+    if (config->allow_count > NAT_RULES_MAX || config->publish_count > NAT_PUBLISH_MAX)
+        return err_set(err, E2BIG, "more than %d rules, or %d ports to publish", NAT_RULES_MAX,
+                       NAT_PUBLISH_MAX);
+    _cleanup_free_ struct net_rule *rules = calloc(config->allow_count + 1, sizeof(*rules));
+    _cleanup_free_ struct net_publish *publish = calloc(config->publish_count + 1, sizeof(*publish));
+    if (!rules || !publish)
+        return err_set(err, ENOMEM, "out of memory");
+    const struct nat_options options = {
+        .rules = rules,
+        .rule_count = config->allow_count,
+        .publish = publish,
+        .publish_count = config->publish_count,
+        .mtu = (uint16_t)config->mtu,
+        .log = network->log,
+    };
+    int fd, r = parse_rules(config, rules, publish, err);
+    if (r < 0 || (r = nat_start(&network->nat, &options, &fd, err)) < 0)
+        return r;
+    const struct net_socket_options socket = {.fd = fd, .mtu = nat_addresses(network->nat)->mtu};
+    if ((r = net_socket_open(out, &socket, err)) < 0)
+        return r;
+    network->events = (struct loop_source){
+        .fd = nat_events_fd(network->nat), .events = EPOLLIN, .ready = helper_speaks};
+    if ((r = loop_add(loop, &network->events)) == 0)
+        return 0;
+    net_destroy(*out);
+    return err_errno(err, -r, "watch the network's helper");
+}
+
+static int open_back_end(struct network *network, struct net **out, const struct config_network *config,
+                         unsigned cpus, struct loop *loop, struct dayfly_err *err)
+{
+    switch (config->mode) {
+    case DAYFLY_NET_NAT:
+        return open_nat(network, out, config, loop, err);
     case DAYFLY_NET_TAP:
-        return open_tap(out, network, cpus, err);
+        return open_tap(out, config, cpus, err);
     case DAYFLY_NET_SOCKET:
-        return open_socket(out, network, err);
+        return open_socket(out, config, err);
     }
-    return err_set(err, EINVAL, "network: there is no mode %u", network->mode);
+    return err_set(err, EINVAL, "there is no mode %u", config->mode);
+}
+
+int network_open(struct network **out, struct net **net, const struct config_network *config,
+                 unsigned cpus, uint8_t mac[MAC_BYTES], struct loop *loop, const struct log *log,
+                 struct dayfly_err *err)
+{
+    int r = 0;
+    if (config->mac && (!mac_parse(config->mac, mac) || !mac_is_one(mac)))
+        return err_set(err, EINVAL, "network: %.40s is no address for a device", config->mac);
+    if (!config->mac && (r = mac_random(mac)) < 0)
+        return err_errno(err, -r, "network: an address");
+    if (config->mtu && (config->mtu < NET_MTU_MIN || config->mtu > NET_MTU_MAX))
+        return err_set(err, EINVAL, "network: an MTU of %u is not possible", config->mtu);
+    struct network *network = calloc(1, sizeof(*network));
+    if (!network)
+        return err_set(err, ENOMEM, "network: out of memory");
+    network->log = log;
+    if ((r = open_back_end(network, net, config, cpus, loop, err)) < 0) {
+        network_close(network);
+        return err_wrap(err, "network");
+    }
+    *out = network;
+    return 0;
+}
+
+void network_close(struct network *network)
+{
+    if (!network)
+        return;
+    loop_remove(&network->events);
+    nat_stop(network->nat);
+    free(network);
+}
+
+const struct nat *network_nat(const struct network *network)
+{
+    return network->nat;
 }

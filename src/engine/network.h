@@ -2,15 +2,29 @@
 #ifndef ENGINE_NETWORK_H
 #define ENGINE_NETWORK_H
 
-/* From a description's network to the back end that it names. */
+/* From a description's network to the back end that it names, and what keeps that going. */
 
 #include "config/config.h"
+#include "machine/loop.h"
+#include "net/nat.h"
 #include "net/net.h"
+#include "util/log.h"
 #include "util/mac.h"
 
-/* Open it, for a guest of `cpus` processors, and settle the device's address. The caller destroys *out.
- * Returns 0 or -errno. */
-int network_open(struct net **out, const struct config_network *network, unsigned cpus,
-                 uint8_t mac[MAC_BYTES], struct dayfly_err *err);
+struct network;
+
+/*
+ * Open it, for a guest of `cpus` processors, and settle the device's address. The caller destroys *net,
+ * and then closes *out, whose helper, if it has one, speaks in the loop. Returns 0 or -errno.
+ */
+int network_open(struct network **out, struct net **net, const struct config_network *config,
+                 unsigned cpus, uint8_t mac[MAC_BYTES], struct loop *loop, const struct log *log,
+                 struct dayfly_err *err);
+
+/* In the loop's thread or after it. NULL is legal. */
+void network_close(struct network *network);
+
+/* The network's NAT, or NULL. */
+const struct nat *network_nat(const struct network *network);
 
 #endif

@@ -20,6 +20,7 @@
 
 #include "engine/devices.h"
 #include "engine/engine.h"
+#include "engine/net_report.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/options.h"
@@ -310,6 +311,18 @@ const char *dayfly_vm_engine_why(const struct dayfly_vm *vm)
 int dayfly_vm_helper(const struct dayfly_vm *vm)
 {
     return vm->ops->helper(vm->engine);
+}
+
+int dayfly_vm_net_report(const struct dayfly_vm *vm, unsigned index, struct dayfly_net_report **out,
+                         struct dayfly_err *err)
+{
+    if (index >= vm->devices.network_count)
+        return err_set(err, ENOENT, "the machine has no network %u", index);
+    const struct nat *nat = network_nat(vm->devices.networks[index]);
+    if (!nat)
+        return err_set(err, ENOTSUP, "network %u keeps no report: its mode is not nat", index);
+    int r = net_report_make(nat, out);
+    return r < 0 ? err_errno(err, -r, "report on network %u", index) : 0;
 }
 
 int dayfly_vm_vsock_listen(struct dayfly_vm *vm, uint32_t port,
