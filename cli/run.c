@@ -23,7 +23,7 @@
 struct run_options {
     const char *engine;
     uint64_t cpus, memory, disk, timeout;
-    struct word_list env, shares;
+    struct word_list env, shares, allow, publish;
     const char *entrypoint, *workdir, *user, *kernel, *report, *net;
     bool interactive, tty, verbose, quiet;
 };
@@ -47,9 +47,16 @@ static const struct option_row rows[] = {
     {"share", 0, "SRC:DST[:OPTION,...]",
      "show the command the host's directory SRC at DST; options: rw, ro, cow and those above",
      OPTION_LIST(struct run_options, shares)},
-    {"net", 0, "none|tap:INTERFACE|socket:PATH[,OPTION...]",
-     "the machine's network: none (the default), a tap interface, or a program's socket",
+    {"net", 0, "nat|none|tap:INTERFACE|socket:PATH[,OPTION...]",
+     "the machine's network: its own, with ways out (the default), none, a tap interface, or a "
+     "program's socket",
      OPTION_STRING(struct run_options, net)},
+    {"allow", 0, "NAME|CIDR[:PORT]",
+     "let the command reach this and what else is allowed, and nothing more; see below",
+     OPTION_LIST(struct run_options, allow)},
+    {"publish", 'p', "[ADDRESS:]HOST:GUEST[/udp]",
+     "lead the host's port HOST, of 127.0.0.1 unless said otherwise, to the machine's port GUEST",
+     OPTION_LIST(struct run_options, publish)},
     {"env", 'e', "NAME=VALUE",
      "set a variable of the command's environment; NAME alone takes the caller's",
      OPTION_LIST(struct run_options, env)},
@@ -80,6 +87,8 @@ static const struct example examples[] = {
      "a build of the current directory"},
     {"dayfly run --share .:/src --workdir /src debian -- make",
      "the same where it is: what make writes is there afterwards"},
+    {"dayfly run --allow deb.debian.org:80 debian -- apt-get update",
+     "with one place to go to and no other"},
     {"dayfly run --timeout 10m --memory 4GiB --report job.json debian -- make -j4",
      "with limits, and a report of what happened"},
     {0},
@@ -294,7 +303,14 @@ static int run(const struct call *call)
         return command_fail(call, &err);
 
     struct job_net net;
-    if (job_net_parse(options->net, &net, &err) < 0)
+    const struct job_net_words network = {
+        .net = options->net,
+        .allow = options->allow.words,
+        .allow_count = options->allow.count,
+        .publish = options->publish.words,
+        .publish_count = options->publish.count,
+    };
+    if (job_net_parse(&network, &net, &err) < 0)
         return command_fail(call, &err);
 
     struct job_options job = {
@@ -370,13 +386,21 @@ const struct command run_command = {
         "or, when that is root, to the owner of SRC, and is root's in the guest unless shown_uid=N and "
         "shown_gid=N say otherwise; with ids=identity, which is root's alone, ids are the same on both "
         "sides. What SRC contains is no part of the start state in the report.\n\n"
-        "--net gives the machine a network device. Its cable goes to a tap interface that is there "
-        "already ('ip tuntap add dev tap0 mode tap user NAME multi_queue'), or to a program that "
-        "listens "
-        "on a Unix socket of type SOCK_SEQPACKET and speaks frames. Behind commas: address=IP/PREFIX, "
-        "gateway=IP, dns=IP and search=DOMAIN, each perhaps several times, are set up before the "
-        "command starts; mtu=N; mac=ADDRESS, else a random one. Without an address the device is "
-        "brought up and no more.\n\n"
+        "The machine has a network of its own, from which it reaches the world through the host's "
+        "sockets, without privileges: everything but the host itself, link-local addresses and clouds' "
+        "metadata services. --allow, which may be given several times, leaves only what it says: a "
+        "name (example.org), all names below one (*.example.org), an address or network "
+        "(198.51.100.0/24), each with :PORT behind it or not; host:PORT, a port of the host's "
+        "loopback, "
+        "which the machine finds at 10.0.2.2; * for all that there is without --allow. The report says "
+        "which names were looked up and what was refused. --publish leads a port of the host to the "
+        "machine. --net none: no network at all.\n\n"
+        "With --net tap:INTERFACE the cable goes to a tap interface that is there already ('ip tuntap "
+        "add dev tap0 mode tap user NAME multi_queue'), with --net socket:PATH to a program that "
+        "listens on a Unix socket of type SOCK_SEQPACKET and speaks frames. Behind commas: "
+        "address=IP/PREFIX, gateway=IP, dns=IP and search=DOMAIN, each perhaps several times, are set "
+        "up before the command starts; mtu=N; mac=ADDRESS, else a random one. Without an address the "
+        "device is brought up and no more.\n\n"
         "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second "
         "one, "
         "or ten seconds, ends it. While the machine still starts, a signal ends the run at once.\n\n"

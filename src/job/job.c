@@ -331,11 +331,9 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
         return err_set(err, ENOMEM, "out of memory");
     fill_setup(setup);
     job_shares_mount(run->options->shares, run->options->share_count, setup);
-    if (has_net(run->options))
-        job_net_setup(run->options->net, setup);
-    do
-        r = guest_setup(run->guest, setup, &wait, &ready, err);
-    while (r == -ECANCELED && (r = cancelled(run, signal_number, err)) == 0);
+    r = has_net(run->options) ? job_net_setup(run->options->net, run->vm, setup, err) : 0;
+    while (r == 0 && (r = guest_setup(run->guest, setup, &wait, &ready, err)) == -ECANCELED)
+        r = cancelled(run, signal_number, err);
     explicit_bzero(setup, sizeof(*setup));
     if (r == 0)
         run->timings.ready_ns = since(run);
@@ -576,6 +574,7 @@ int job_run(const struct job_options *options, struct job_result *result, struct
             .net = has_net(options) ? options->net : NULL,
         };
         facts.image = run.image.name;
+        facts.network = job_net_report(options->net, run.vm);
         facts.engine = result->engine;
         facts.why = dayfly_vm_engine_why(run.vm);
         facts.kernel_release = run.kernel.release;

@@ -7,11 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dayfly/net.h"
+#include "net/rule.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/mac.h"
 #include "util/units.h"
+
+/* Of every machine's device with a network of its own: nothing else is on its cable. */
+static const uint8_t nat_mac[MAC_BYTES] = {0x02, 'd', 'a', 'y', 'f', 'l'};
 
 /* The text behind "key=", or NULL. */
 static const char *value_of(const char *option, const char *key)
@@ -63,11 +68,11 @@ static int append_domain(struct job_net *net, const char *domain, struct dayfly_
     return 0;
 }
 
-static int parse_option(struct job_net *net, const char *option, struct dayfly_err *err)
+/* -ENOENT for an option that is none of these. */
+static int parse_set_up(struct job_net *net, const char *option, struct dayfly_err *err)
 {
     struct proto_net *guest = &net->guest;
     const char *value;
-    uint64_t mtu;
     if ((value = value_of(option, "address")))
         return append_address(value, true, guest->addresses, &guest->address_count,
                               ARRAY_SIZE(guest->addresses), err);
@@ -84,8 +89,19 @@ static int parse_option(struct job_net *net, const char *option, struct dayfly_e
                               err);
     if ((value = value_of(option, "search")))
         return append_domain(net, value, err);
+    return -ENOENT;
+}
+
+static int parse_option(struct job_net *net, const char *option, struct dayfly_err *err)
+{
+    struct proto_net *guest = &net->guest;
+    const char *value;
+    uint64_t mtu;
+    int r = net->mode == DAYFLY_NET_NAT ? -ENOENT : parse_set_up(net, option, err);
+    if (r != -ENOENT)
+        return r;
     if ((value = value_of(option, "mtu"))) {
-        int r = units_parse_number(value, CONFIG_MIN_MTU, CONFIG_MAX_MTU, &mtu, err);
+        r = units_parse_number(value, CONFIG_MIN_MTU, CONFIG_MAX_MTU, &mtu, err);
         if (r == 0)
             guest->mtu = (uint32_t)mtu;
         return r < 0 ? err_wrap(err, "mtu") : 0;
@@ -96,15 +112,19 @@ static int parse_option(struct job_net *net, const char *option, struct dayfly_e
                            value);
         return 0;
     }
-    return err_set(err, EINVAL,
-                   "\"%.40s\" is no option; there are address=IP/PREFIX, gateway=IP, dns=IP, "
-                   "search=DOMAIN, mtu=N and mac=ADDRESS",
-                   option);
+    return err_set(
+        err, EINVAL, "\"%.40s\" is no option; there are %smtu=N and mac=ADDRESS", option,
+        net->mode == DAYFLY_NET_NAT ? "" : "address=IP/PREFIX, gateway=IP, dns=IP, search=DOMAIN, ");
 }
 
 static int parse_cable(struct job_net *net, const char *word, const char *comma, struct dayfly_err *err)
 {
-    for (int mode = 0; config_net_words[mode]; mode++) {
+    if (comma - word == 3 && strncmp(word, "nat", 3) == 0) {
+        net->present = true;
+        net->mode = DAYFLY_NET_NAT;
+        return 0;
+    }
+    for (int mode = DAYFLY_NET_TAP; config_net_words[mode]; mode++) {
         size_t len = strlen(config_net_words[mode]);
         if (strncmp(word, config_net_words[mode], len) != 0 || word[len] != ':')
             continue;
@@ -116,17 +136,16 @@ static int parse_cable(struct job_net *net, const char *word, const char *comma,
         memcpy(net->cable, word, (size_t)(comma - word));
         return 0;
     }
-    return err_set(err, EINVAL, "\"%.60s\" is none of none, tap:INTERFACE and socket:PATH", word);
+    return err_set(err, EINVAL, "\"%.60s\" is none of nat, none, tap:INTERFACE and socket:PATH", word);
 }
 
-int job_net_parse(const char *word, struct job_net *out, struct dayfly_err *err)
+static int parse_word(struct job_net *out, const char *word, struct dayfly_err *err)
 {
-    *out = (struct job_net){0};
-    if (!word || strcmp(word, "none") == 0)
-        return 0;
     const char *comma = strchrnul(word, ',');
     int r = parse_cable(out, word, comma, err);
-    if (r == 0 && (r = mac_random(out->guest.mac)) < 0)
+    if (r == 0 && out->mode == DAYFLY_NET_NAT)
+        memcpy(out->guest.mac, nat_mac, sizeof(nat_mac));
+    else if (r == 0 && (r = mac_random(out->guest.mac)) < 0)
         err_errno(err, -r, "an address");
     out->options = *comma ? comma + 1 : "";
     _cleanup_free_ char *options = strdup(out->options);
@@ -135,6 +154,39 @@ int job_net_parse(const char *word, struct job_net *out, struct dayfly_err *err)
     for (char *rest = *comma ? options : NULL, *option; r == 0 && (option = strsep(&rest, ","));)
         r = parse_option(out, option, err);
     return r < 0 ? err_wrap(err, "--net %.100s", word) : 0;
+}
+
+/* Whether the texts are rules and ports: the machine's description keeps them as they are. */
+static int parse_rules(struct job_net *out, const struct job_net_words *words, struct dayfly_err *err)
+{
+    struct net_rule rule;
+    struct net_publish publish;
+    bool nat = out->present && out->mode == DAYFLY_NET_NAT;
+    if (!nat && (words->allow_count || words->publish_count))
+        return err_set(err, EINVAL, "%s counts with --net nat alone",
+                       words->allow_count ? "--allow" : "--publish");
+    if (words->allow_count > CONFIG_MAX_RULES || words->publish_count > CONFIG_MAX_PUBLISHED)
+        return err_set(err, E2BIG, "more than %d times --allow, or %d times --publish",
+                       CONFIG_MAX_RULES, CONFIG_MAX_PUBLISHED);
+    for (size_t i = 0; i < words->allow_count; i++) {
+        out->allow[i] = words->allow[i];
+        if (net_rule_parse(words->allow[i], &rule, err) < 0)
+            return err_wrap(err, "--allow");
+    }
+    for (size_t i = 0; i < words->publish_count; i++) {
+        out->publish[i] = words->publish[i];
+        if (net_publish_parse(words->publish[i], &publish, err) < 0)
+            return err_wrap(err, "--publish");
+    }
+    return 0;
+}
+
+int job_net_parse(const struct job_net_words *words, struct job_net *out, struct dayfly_err *err)
+{
+    const char *word = words->net ? words->net : config_net_words[DAYFLY_NET_NAT];
+    *out = (struct job_net){0};
+    int r = strcmp(word, "none") == 0 ? 0 : parse_word(out, word, err);
+    return r < 0 ? r : parse_rules(out, words, err);
 }
 
 int job_net_describe(const struct job_net *net, struct dayfly_config *config)
@@ -150,17 +202,53 @@ int job_net_describe(const struct job_net *net, struct dayfly_config *config)
     options.mtu = net->guest.mtu;
     if (net->mode == DAYFLY_NET_TAP)
         options.interface = net->cable;
-    else
+    else if (net->mode == DAYFLY_NET_SOCKET)
         options.socket = net->cable;
+    options.allow = net->allow;
+    options.publish = net->publish;
     return dayfly_config_add_net(config, &options);
 }
 
-void job_net_setup(const struct job_net *net, struct proto_setup *setup)
+/* The addresses of one version of IP, if there are any. */
+static int take_version(struct proto_setup *setup, const char *guest, const char *gateway,
+                        const char *resolver, struct dayfly_err *err)
+{
+    struct proto_net *net = &setup->nets[0];
+    int r;
+    if (!guest)
+        return 0;
+    if ((r = append_address(guest, true, net->addresses, &net->address_count,
+                            ARRAY_SIZE(net->addresses), err)) < 0 ||
+        (r = append_address(gateway, false, net->gateways, &net->gateway_count,
+                            ARRAY_SIZE(net->gateways), err)) < 0)
+        return r;
+    return append_address(resolver, false, setup->servers, &setup->server_count,
+                          ARRAY_SIZE(setup->servers), err);
+}
+
+/* The first device is the nat's. */
+static int take_nat(const struct dayfly_vm *vm, struct proto_setup *setup, struct dayfly_err *err)
+{
+    struct dayfly_net_report *report;
+    int r = dayfly_vm_net_report(vm, 0, &report, err);
+    if (r < 0)
+        return r;
+    setup->nets[0].mtu = report->mtu;
+    r = take_version(setup, report->guest4, report->gateway4, report->resolver4, err);
+    if (r == 0)
+        r = take_version(setup, report->guest6, report->gateway6, report->resolver6, err);
+    dayfly_net_report_free(report);
+    return r;
+}
+
+int job_net_setup(const struct job_net *net, const struct dayfly_vm *vm, struct proto_setup *setup,
+                  struct dayfly_err *err)
 {
     if (!net->present)
-        return;
+        return 0;
     setup->nets[setup->net_count++] = net->guest;
     memcpy(setup->servers, net->servers, sizeof(net->servers));
     setup->server_count = net->server_count;
     memcpy(setup->search, net->search, sizeof(net->search));
+    return net->mode == DAYFLY_NET_NAT ? take_nat(vm, setup, err) : 0;
 }

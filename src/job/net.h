@@ -7,17 +7,27 @@
  * before the command starts.
  */
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "config/config.h"
+#include "dayfly/vm.h"
 #include "proto/message.h"
+
+/* What the person said; strings are borrowed for good. */
+struct job_net_words {
+    const char *net; /* NULL: nat */
+    const char *const *allow, *const *publish;
+    size_t allow_count, publish_count;
+};
 
 struct job_net {
     bool present;
     enum dayfly_net_mode mode;
     char cable[CONFIG_MAX_PATH + 1]; /* the interface's name, or the socket's path */
-    struct proto_net guest;          /* its address is settled here: host and guest agree on it */
+    const char *allow[CONFIG_MAX_RULES + 1], *publish[CONFIG_MAX_PUBLISHED + 1]; /* NULL behind */
+    struct proto_net guest; /* its address is settled here: host and guest agree on it */
     struct proto_address servers[PROTO_SERVERS_MAX];
     uint32_t server_count;
     char search[PROTO_TEXT_BYTES];
@@ -25,16 +35,23 @@ struct job_net {
 };
 
 /*
- * Read `none`, `tap:INTERFACE[,OPTION...]` or `socket:PATH[,OPTION...]`; NULL is none. Options:
- * address=IP/PREFIX, gateway=IP, dns=IP, search=DOMAIN, each several times, mtu=N and mac=ADDRESS.
- * Without an address the device is brought up, and the rest is the job's. Returns 0 or -errno.
+ * Read `none`, or `nat`, `tap:INTERFACE` or `socket:PATH` with [,OPTION...], and the rules and ports of
+ * a nat. Options: mtu=N and mac=ADDRESS; but for nat, which has its own, address=IP/PREFIX, gateway=IP,
+ * dns=IP, search=DOMAIN, each several times. Without an address the device is brought up, and the rest
+ * is the job's. Returns 0 or -errno.
  */
-int job_net_parse(const char *word, struct job_net *out, struct dayfly_err *err);
+int job_net_parse(const struct job_net_words *words, struct job_net *out, struct dayfly_err *err);
 
 /* Add the device to a machine's description. */
 int job_net_describe(const struct job_net *net, struct dayfly_config *config);
 
-/* Have the agent set it up. */
-void job_net_setup(const struct job_net *net, struct proto_setup *setup);
+/* Have the agent set it up. `vm` is the machine made from that description, for the addresses of a
+ * nat. */
+int job_net_setup(const struct job_net *net, const struct dayfly_vm *vm, struct proto_setup *setup,
+                  struct dayfly_err *err);
+
+/* What became of it, for the job's report: {mode} and, of a nat, names, refused, published and counts.
+ * NULL when memory runs out. */
+json_t *job_net_report(const struct job_net *net, const struct dayfly_vm *vm);
 
 #endif

@@ -10,6 +10,7 @@
  *   start_state   {digest, kernel, image, agent, machine}
  *   timings_ms    {create, boot, ready, command, destroy, total}
  *   shares        [{source, path, mode}]: what start_state does not cover the content of
+ *   network       {mode}, and of a nat {names, refused, ...}: what it asked for and was refused
  *   exit          {code, signal, timed_out}
  *   resources     {cpu_ms, guest_memory_peak_bytes, overhead_bytes}
  */
@@ -26,6 +27,7 @@ struct report_facts {
     const char *image, *engine, *why, *kernel_release;
     struct proto_stat stat;
     int64_t overhead_bytes; /* negative: not known */
+    json_t *network;        /* from job_net_report; taken */
 };
 
 /* NULL when memory runs out. */

@@ -26,7 +26,8 @@ static json_t *report_of(struct guest_result result)
                                        .why = "asked for",
                                        .kernel_release = "6.12",
                                        .stat = {.cpu_us = 2500, .memory_peak_bytes = 4096},
-                                       .overhead_bytes = 5};
+                                       .overhead_bytes = 5,
+                                       .network = json_pack("{s:s}", "mode", "none")};
     json_t *report = report_begin(&facts, &start, &result);
     assert_non_null(report);
     assert_int_equal(report_end(report, &(struct job_timings){.create_ns = 1500000, .total_ns = 9}), 0);
@@ -60,7 +61,7 @@ static void test_shares_are_named(void **state)
     const struct job_share share = {.source = source, .path = "/work", .mode = DAYFLY_SHARE_RO};
     struct start_state with = start;
     const struct report_facts facts = {
-        .image = "i", .engine = "kvm", .why = "w", .kernel_release = "6.12"};
+        .image = "i", .engine = "kvm", .why = "w", .kernel_release = "6.12", .network = json_object()};
     const struct guest_result result = {.outcome = GUEST_EXITED};
     with.shares = &share;
     with.share_count = 1;

@@ -8,6 +8,17 @@
 #include "image/initramfs.h"
 #include "util/cleanup.h"
 
+/* What the guest finds, not what the world answers; a published port is the host's affair. NULL when
+ * memory runs out. */
+static json_t *net_json(const struct job_net *net)
+{
+    json_t *allow = json_array();
+    for (size_t i = 0; net->allow[i]; i++)
+        json_array_append_new(allow, json_string(net->allow[i]));
+    return json_pack("{s:s, s:s, s:o}", "mode", config_net_words[net->mode], "options", net->options,
+                     "allow", allow);
+}
+
 /* The digest of `parts` in canonical form. */
 static bool digest_json(const json_t *parts, char out[DIGEST_STR_BYTES])
 {
@@ -56,10 +67,7 @@ json_t *start_state_json(const struct start_state *state)
     /* A machine without shares or a network is described as it was before there were any. */
     bool ok =
         parts && (!state->share_count || json_object_set_new(parts, "shares", shares_json(state)) == 0);
-    ok = ok && (!state->net ||
-                json_object_set_new(parts, "net",
-                                    json_pack("{s:s, s:s}", "mode", config_net_words[state->net->mode],
-                                              "options", state->net->options)) == 0);
+    ok = ok && (!state->net || json_object_set_new(parts, "net", net_json(state->net)) == 0);
     ok = ok && digest_json(parts, machine);
     json_decref(parts);
     if (!ok)

@@ -117,12 +117,18 @@ transfer() { # ADDRESS TAP'S KIND...
 }
 
 @test "without a network there is loopback, and all else fails at once" {
-    run job -- sh -c 'ip addr show lo; ls /sys/class/net; ping -c 1 127.0.0.1; ping -c 1 10.9.0.1'
+    run job --net none -- sh -c 'ip addr show lo; ls /sys/class/net; ping -c 1 127.0.0.1; ping -c 1 10.9.0.1'
     echo "$output"
     [ "$status" -ne 0 ]
     [[ "$output" == *"1 packets received"* ]]
     [[ "$output" == *"Network is unreachable"* ]]
     [[ "$output" != *eth0* ]]
+    run job --net none --report "$TEST_DIR/report" -- sh -c '
+        read a _ </proc/uptime; nslookup example.org; wget -O - http://example.org/; read b _ </proc/uptime
+        echo $((${b%.*} - ${a%.*}))'
+    echo "$output"
+    [ "${lines[-1]}" -le 2 ]
+    [ "$(jq -r .network.mode "$TEST_DIR/report")" = none ]
     nothing_left
 }
 
