@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <termios.h>
@@ -14,10 +16,12 @@
 
 #include "command.h"
 #include "engine_option.h"
+#include "job/audit.h"
 #include "job/job.h"
 #include "job/report.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/home.h"
 #include "util/text.h"
 
 struct run_options {
@@ -25,7 +29,7 @@ struct run_options {
     uint64_t cpus, memory, disk, timeout;
     struct word_list env, shares, allow, publish;
     const char *entrypoint, *workdir, *user, *kernel, *report, *net;
-    bool interactive, tty, verbose, quiet;
+    bool interactive, tty, verbose, quiet, audit;
 };
 
 static const struct run_options defaults = {
@@ -74,6 +78,9 @@ static const struct option_row rows[] = {
     {"tty", 't', NULL, "give the command a terminal", OPTION_FLAG(struct run_options, tty)},
     {"report", 0, "FILE", "write the job's report there, as JSON",
      OPTION_STRING(struct run_options, report)},
+    {"audit", 0, NULL,
+     "look at what the job leaves on the host, and end with status 125 if it is anything",
+     OPTION_FLAG(struct run_options, audit)},
     {"verbose", 'v', NULL, "say how the engine was chosen and how long each part took",
      OPTION_FLAG(struct run_options, verbose)},
     {"quiet", 'q', NULL, "say nothing unless something fails", OPTION_FLAG(struct run_options, quiet)},
@@ -245,8 +252,55 @@ static void free_strings(char ***strings)
     free(*strings);
 }
 
+/* -- the audit -------------------------------------------------------------------------------- */
+
+/* Begin it, where somebody will read it. NULL: nobody will, or it failed (err->code). */
+static struct audit *begin_audit(const struct run_options *options, struct dayfly_err *err)
+{
+    char data[PATH_MAX], runs[PATH_MAX];
+    const char *const ours[] = {data, runs, NULL};
+    const struct audit_options audited = {.ours = ours};
+    struct audit *audit = NULL;
+    if (!options->audit && !options->report)
+        return NULL;
+    /* What a job orphans becomes this process' child, and is found. */
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+        err_errno(err, errno, "become the reaper of what the job leaves");
+    else if (home_data_dir(data, sizeof(data), err) == 0 && home_run_dir(runs, sizeof(runs), err) == 0)
+        audit_begin(&audit, &audited, err);
+    return audit;
+}
+
+static void audit_finish(struct audit **audit)
+{
+    audit_free(*audit);
+}
+
+/* The look after. Returns the status that the run ends with. */
+static int end_audit(const struct call *call, const struct run_options *options, struct audit *audit,
+                     json_t *report, int status)
+{
+    json_t *found = audit ? audit_end(audit, 0) : NULL, *thing;
+    size_t i;
+    if (!found)
+        return status;
+    if (options->audit && !json_is_true(json_object_get(found, "clean"))) {
+        status = EXIT_DAYFLY;
+        fprintf(stderr, "%s: the job left something behind:\n", call->name);
+        json_array_foreach (json_object_get(found, "left"), i, thing)
+            fprintf(stderr, "  %s %s\n", json_string_value(json_object_get(thing, "kind")),
+                    json_string_value(json_object_get(thing, "name")));
+    }
+    if (report)
+        json_object_set(report, "audit", found);
+    json_decref(found);
+    return status;
+}
+
+/* -- the end ---------------------------------------------------------------------------------- */
+
 static int finish(const struct call *call, const struct run_options *options, struct job_result *result,
-                  struct dayfly_err *err)
+                  struct audit *audit, struct dayfly_err *err)
 {
     int status = guest_result_status(&result->guest);
     const struct guest_result *guest = &result->guest;
@@ -260,6 +314,7 @@ static int finish(const struct call *call, const struct run_options *options, st
         fprintf(stderr, "%s: the command was killed and did not end\n", call->name);
     if (options->verbose)
         tell_times(&result->timings);
+    status = end_audit(call, options, audit, result->report, status);
     if (result->report) {
         int r = report_write(result->report, options->report, err);
         json_decref(result->report);
@@ -345,18 +400,19 @@ static int run(const struct call *call)
     };
     struct job_result result;
     keep_no_core();
+    _cleanup_(audit_finish) struct audit *audit = begin_audit(options, &err);
+    if (err.code)
+        return command_fail(call, &err);
     int r = job_run(&job, &result, &err);
     raw_terminal_leave(&teller.raw);
     if (r == 0)
-        return finish(call, options, &result, &err);
-    if (r == -EINTR)
-        return EXIT_SIGNAL + result.interrupted;
-    int status = command_fail(call, &err);
+        return finish(call, options, &result, audit, &err);
+    int status = r == -EINTR ? EXIT_SIGNAL + result.interrupted : command_fail(call, &err);
     if (result.console) {
         tell_console(result.console);
         free(result.console);
     }
-    return status;
+    return end_audit(call, options, audit, NULL, status);
 }
 
 const struct command run_command = {
@@ -401,6 +457,11 @@ const struct command run_command = {
         "address=IP/PREFIX, gateway=IP, dns=IP and search=DOMAIN, each perhaps several times, are set "
         "up before the command starts; mtu=N; mac=ADDRESS, else a random one. Without an address the "
         "device is brought up and no more.\n\n"
+        "--audit looks at the host before the job and after it: processes, mounts, sockets, files, "
+        "locks "
+        "and more that are the job's. What is left is named, and the run ends with status 125; the "
+        "report "
+        "has it under \"audit\" in any case.\n\n"
         "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second "
         "one, "
         "or ten seconds, ends it. While the machine still starts, a signal ends the run at once.\n\n"

@@ -12,6 +12,7 @@
  *   shares        [{source, path, mode}]: what start_state does not cover the content of
  *   network       {mode}, and of a nat {names, refused, ...}: what it asked for and was refused
  *   exit          {code, signal, timed_out}
+ *   audit         {clean, left: [{kind, name}]}: by the caller, when all is gone (audit.h)
  *   resources     {cpu_ms, guest_memory_peak_bytes, overhead_bytes}
  */
 

@@ -122,3 +122,15 @@ assert report["start_state"]["digest"].startswith("sha256:")
 assert report["resources"]["guest_memory_peak_bytes"] > 0
 PY
 }
+
+@test "the audit finds nothing, and names what a job leaves" {
+    run job --audit --report "$TEST_DIR/report" -- true
+    [ "$status" -eq 0 ]
+    [ "$(jq -c .audit "$TEST_DIR/report")" = '{"clean":true,"left":[]}' ]
+    mkdir "$TEST_DIR/tmp"
+    export TMPDIR=$TEST_DIR/tmp
+    run job --audit --share "$TMPDIR:/mnt" -- touch /mnt/dayfly-left
+    echo "$output"
+    [ "$status" -eq 125 ]
+    [[ "$output" == *"file $TMPDIR/dayfly-left"* ]]
+}

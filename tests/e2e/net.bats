@@ -7,6 +7,7 @@ load common
 make_tap() { # [WHAT IP TUNTAP TAKES BESIDES]
     [ "$(id -u)" -eq 0 ] || skip "only root makes network namespaces"
     command -v ip >/dev/null || skip "there is no ip (iproute2)"
+    modprobe -q tun 2>/dev/null || true
     unshare --net sleep infinity 3>&- &
     HOLDER=$!
     # unshare has done its work when the process is elsewhere.
