@@ -7,7 +7,7 @@
  * bytes that the request leaves alone: read, then write. A discard leaves out the parts of units at its
  * ends, and zeroes are written only there.
  *
- * With units larger than the guest's, what changes the disk holds its units (overlay_locks.h), so that
+ * With units larger than the guest's, what changes the disk holds its units (range_locks.h), so that
  * no step writes back what another request has changed meanwhile. Reads hold nothing: what is written
  * back around a change is what was there.
  *
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/overlay_locks.h"
+#include "block/range_locks.h"
 #include "block/stack.h"
 #include "util/arith.h"
 #include "util/err.h"
@@ -41,7 +41,7 @@ enum step {
 struct job {
     struct stack_job base;
     struct fit *fit;
-    struct overlay_lock lock;
+    struct range_lock lock;
     struct stack_request lower;
     enum step step;
     uint64_t at, next, end; /* bytes of the disk, as in overlay.c */
@@ -53,7 +53,7 @@ struct fit {
     struct stack stack;
     struct disk_direct want;
     bool locks_units;
-    struct overlay_locks locks;
+    struct range_locks locks;
     struct job jobs[STACK_JOBS];
 };
 
@@ -67,7 +67,7 @@ static void finish(struct job *job, int result)
     free(job->buffer);
     job->buffer = NULL;
     if (job->lock.held)
-        overlay_unlock(&job->fit->locks, &job->lock);
+        range_unlock(&job->fit->locks, &job->lock);
     stack_complete(&job->fit->stack, &job->base, result);
 }
 
@@ -249,7 +249,7 @@ static int fit_submit(struct block *block, struct block_request *request)
     }
     job->lock.first = job->at / fit->want.file_bytes;
     job->lock.last = (job->end - 1) / fit->want.file_bytes;
-    if (overlay_lock(&fit->locks, &job->lock))
+    if (range_lock(&fit->locks, &job->lock))
         advance(job);
     return 0;
 }
@@ -258,8 +258,8 @@ static int fit_submit(struct block *block, struct block_request *request)
 static void begin_the_waiting(struct stack *stack)
 {
     struct fit *fit = fit_of(stack);
-    struct overlay_lock *lock;
-    while ((lock = overlay_lock_next(&fit->locks)))
+    struct range_lock *lock;
+    while ((lock = range_lock_next(&fit->locks)))
         advance(container_of(lock, struct job, lock));
 }
 
@@ -297,7 +297,7 @@ int block_fit_open(struct block **out, struct block *lower, const struct disk_di
     fit->stack.resume = begin_the_waiting;
     fit->want = *want;
     fit->locks_units = want->file_bytes > lower->unit_bytes;
-    overlay_locks_init(&fit->locks);
+    range_locks_init(&fit->locks);
     int rc = stack_init(&fit->stack, &lower, 1);
     if (rc < 0)
         err_errno(err, -rc, "direct I/O");

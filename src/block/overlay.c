@@ -13,7 +13,7 @@
  *   write zeroes   whole clusters in the map, and a hole in the delta; parts as a write
  *   discard        the whole clusters in it that are in the delta
  *
- * A job holds its clusters (overlay_locks.h) from before it looks at the map until it has ended, so two
+ * A job holds its clusters (range_locks.h) from before it looks at the map until it has ended, so two
  * writes of parts of one cluster, or a write and the hole of a discard, come one after the other.
  *
  * Bounds. One buffer of a cluster a job, made when it first needs one.
@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/overlay_locks.h"
+#include "block/range_locks.h"
 #include "block/overlay_map.h"
 #include "block/stack.h"
 #include "util/err.h"
@@ -47,7 +47,7 @@ enum step {
 struct job {
     struct stack_job base;
     struct overlay *overlay;
-    struct overlay_lock lock;
+    struct range_lock lock;
     struct stack_request lower;
     enum step step;
     uint64_t at, next; /* bytes of the disk: done up to; done up to when the step is */
@@ -61,7 +61,7 @@ struct overlay {
     struct stack stack;
     uint64_t cluster_bytes;
     struct overlay_map map;
-    struct overlay_locks locks;
+    struct range_locks locks;
     struct job jobs[STACK_JOBS];
 };
 
@@ -73,7 +73,7 @@ static struct overlay *overlay_of(struct stack *stack)
 static void finish(struct job *job, int result)
 {
     if (job->lock.held)
-        overlay_unlock(&job->overlay->locks, &job->lock);
+        range_unlock(&job->overlay->locks, &job->lock);
     stack_complete(&job->overlay->stack, &job->base, result);
 }
 
@@ -330,7 +330,7 @@ static int overlay_submit(struct block *block, struct block_request *request)
     job->lock.first = job->at / o->cluster_bytes;
     job->lock.last = (job->end - 1) / o->cluster_bytes;
     job->lock.shared = request->op == BLOCK_READ;
-    if (overlay_lock(&o->locks, &job->lock))
+    if (range_lock(&o->locks, &job->lock))
         advance(job);
     return 0;
 }
@@ -339,8 +339,8 @@ static int overlay_submit(struct block *block, struct block_request *request)
 static void begin_the_waiting(struct stack *stack)
 {
     struct overlay *o = overlay_of(stack);
-    struct overlay_lock *lock;
-    while ((lock = overlay_lock_next(&o->locks)))
+    struct range_lock *lock;
+    while ((lock = range_lock_next(&o->locks)))
         advance(container_of(lock, struct job, lock));
 }
 
@@ -410,7 +410,7 @@ int block_overlay_open(struct block **out, const struct block_overlay_options *o
     };
     o->stack.wake_fd = -1;
     o->stack.resume = begin_the_waiting;
-    overlay_locks_init(&o->locks);
+    range_locks_init(&o->locks);
     int rc = open_in(o, options, err);
     if (rc < 0) {
         overlay_destroy(&o->stack.block);
