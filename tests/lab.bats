@@ -27,6 +27,9 @@ teardown() {
     rm -rf "$SHARED"
 }
 
+# For a test of what the others use anyway, or that takes long: at most fifteen minutes are make test's.
+long() { [ -n "${DAYFLY_TEST_LONG:-}" ] || skip "with DAYFLY_TEST_LONG=1"; }
+
 @test "status 0, in the repository, as root, arguments kept apart" {
     run --separate-stderr "$LAB" -- sh -c 'echo "$PWD|$(id -u)|$1|$2"' sh 'a  b' "it's \$HOME
 second line"
@@ -51,6 +54,7 @@ second line" ]
 }
 
 @test "1 MiB of every byte on each output comes back unchanged" {
+    long
     head -c 1048576 /dev/urandom >"$SHARED/1"
     head -c 1048576 /dev/urandom >"$SHARED/2"
     "$LAB" sh -c 'cat "$1/1" & cat "$1/2" >&2; wait' sh "$SHARED" >"$SHARED/out" 2>"$SHARED/err"
@@ -115,6 +119,7 @@ second line" ]
 }
 
 @test "two at once" {
+    long
     "$LAB" sh -c 'echo first; exit 3' >"$SHARED/out1" 3>&- &
     first=$!
     run "$LAB" sh -c 'echo second; exit 4'
@@ -127,6 +132,7 @@ second line" ]
 }
 
 @test "--cpus 2 --memory 1024 gives two processors and that memory" {
+    long
     run "$LAB" --cpus 2 --memory 1024 sh -c 'nproc; sed -n "s/MemTotal: *\([0-9]*\).*/\1/p" /proc/meminfo'
     [ "$status" -eq 0 ]
     [ "${lines[0]}" = 2 ]
@@ -135,6 +141,7 @@ second line" ]
 }
 
 @test "the clock interrupts L1 all the time, whatever becomes of its timer" {
+    long
     # shellcheck disable=SC2016
     run "$LAB" --timeout 60 sh -c 'ticks() { sed -n "s/^ *[0-9]*: *\([0-9]*\) .* rtc0$/\1/p" /proc/interrupts; }
         before=$(ticks); until [ "$(ticks)" -ge $((before + 16)) ]; do :; done; echo ticks'
@@ -143,6 +150,7 @@ second line" ]
 }
 
 @test "--no-nested gives no /dev/kvm" {
+    long
     run "$LAB" --no-nested sh -c '! (: </dev/kvm)'
     [ "$status" -eq 0 ]
 }
