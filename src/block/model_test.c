@@ -4,14 +4,14 @@
  *
  * A batch is in flight at once. No two of it share a sector, so that what must come out is known, but
  * many share a cluster, so that a back end which loses one of two writes to it is found out. A run is
- * repeated by DAYFLY_TEST_SEED.
+ * repeated by DAYFLY_TEST_SEED, and is ten times as long with DAYFLY_TEST_LONG.
  */
 #include "block/testing_stack.h"
 
 #include <stdio.h>
 
 #define SECTOR  512u
-#define BATCHES 300
+#define BATCHES 100 /* of each stack */
 #define BATCH   40
 #define PIECES  9
 
@@ -177,7 +177,7 @@ static void run_model(void **state)
     memcpy(m.bytes, m.now, size);
     for (uint64_t i = 0; kind->overlay && i < size; i += SECTOR)
         assert_int_equal(m.bytes[i], BASE_PATTERN(i) ? BASE_PATTERN(i) : 255);
-    for (unsigned i = 0; i < BATCHES; i++) {
+    for (unsigned i = 0; i < (getenv("DAYFLY_TEST_LONG") ? 10 * BATCHES : BATCHES); i++) {
         run_batch(&m);
         if (i % 50 == 49) {
             read_all(&m, 0, size);
