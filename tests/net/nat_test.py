@@ -679,6 +679,19 @@ def ping(namespace, address, number):
                 return message[0], message[1]
 
 
+def dhcp(world):
+    """A client of DHCP gets what the agent would set."""
+    with Nat(world), tempfile.TemporaryDirectory(prefix="dayfly-dhcp") as folder:
+        script = os.path.join(folder, "bound")
+        with open(script, "w") as file:
+            file.write('#!/bin/sh\n[ "$1" != bound ] || echo $ip $router $dns $mask $mtu\n')
+        os.chmod(script, 0o755)
+        with world.guest:
+            client = subprocess.run(["busybox", "udhcpc", "-i", "guest0", "-f", "-q", "-n", "-O", "mtu", "-s", script],
+                                    capture_output=True, text=True, timeout=LIMIT)
+        check(client.stdout.split()[:4] == [GUEST, GATEWAY, RESOLVER, "24"], client.stdout + client.stderr)
+
+
 def pings(world):
     with world.host, open("/proc/sys/net/ipv4/ping_group_range", "w") as file:
         file.write("0 2147483647")
@@ -752,7 +765,7 @@ def dies_with_its_parent(world):
     os.close(pidfd)
 
 
-CASES = [downloads_and_uploads, a_thousand_connections, half_closed_connections, udp_there_and_back, names,
+CASES = [downloads_and_uploads, a_thousand_connections, half_closed_connections, udp_there_and_back, dhcp, names,
          servers_that_fail,
          long_answers, only_what_rules_allow, rebinding, opened_addresses_expire,
          the_host_is_out_of_reach, metadata_is_refused, published_ports, slow_readers_cost_no_memory, pings,
