@@ -16,6 +16,9 @@ teardown() {
     rm -rf "$TEST_DIR"
 }
 
+# For what takes long and what a shorter test shows most of: make test has fifteen minutes for everything.
+long() { [ -n "${DAYFLY_TEST_LONG:-}" ] || skip "with DAYFLY_TEST_LONG=1"; }
+
 # dayfly run with the test's engine in the test's image: job [OPTION ...] -- CMD [ARG ...]
 # A small machine, unless an option says otherwise: the last one counts.
 job() {

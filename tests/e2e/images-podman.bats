@@ -172,6 +172,7 @@ EXPECTED
 }
 
 @test "a command that is not there, or no program, ends as with podman" {
+    long
     make_images
     as_podman shell /bin/nothing <<<127
     as_podman shell /etc/passwd <<<126

@@ -480,7 +480,7 @@ random() {
 }
 
 @test "a pull that is killed leaves nothing but what the next one goes on with" {
-    [ -n "${DAYFLY_TEST_LONG:-}" ] || skip "with DAYFLY_TEST_LONG=1; images-kill.bats kills at every step"
+    long # images-kill.bats kills at every step
     umoci_image "$LAYOUT" big base random random random
     start_registry "$TEST_DIR/registry"
     skopeo copy -q --dest-tls-verify=false "oci:$LAYOUT:big" "docker://$REGISTRY/big"
