@@ -30,11 +30,11 @@
 #include <unistd.h>
 
 #include "block/cipher.h"
-#include "block/secret.h"
 #include "block/stack.h"
 #include "block/workers.h"
 #include "util/err.h"
 #include "util/iov.h"
+#include "util/secret.h"
 
 #define UNIT CIPHER_UNIT_BYTES
 /* 4 MiB of buffers a disk. A piece's buffer stays in the processor's cache from cipher to kernel, and

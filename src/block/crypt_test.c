@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 #include "block/cipher.h"
-#include "block/secret.h"
+#include "util/secret.h"
 
 /* -- the cipher ---------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "block/secret.h"
+#include "util/secret.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,14 +15,14 @@ int secret_new(struct secret *secret, size_t bytes, const struct log *log, struc
     void *map = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     *secret = (struct secret){0};
     if (map == MAP_FAILED)
-        return err_errno(err, errno, "memory for a key");
+        return err_errno(err, errno, "memory for a secret");
     if (madvise(map, mapped, MADV_DONTDUMP) < 0 || madvise(map, mapped, MADV_DONTFORK) < 0) {
-        int rc = err_errno(err, errno, "keep a key out of core dumps and children");
+        int rc = err_errno(err, errno, "keep a secret out of core dumps and children");
         munmap(map, mapped);
         return rc;
     }
     if (mlock(map, mapped) < 0)
-        log_line(log, LOG_WARN, "a disk's key could be swapped out: locking its memory: %s",
+        log_line(log, LOG_WARN, "a secret could be swapped out: locking its memory: %s",
                  strerrordesc_np(errno));
     *secret = (struct secret){map, mapped};
     return 0;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef BLOCK_SECRET_H
-#define BLOCK_SECRET_H
+#ifndef UTIL_SECRET_H
+#define UTIL_SECRET_H
 
 /*
- * Memory for a key: pages of its own that are not swapped out, not in core dumps and not in children,
- * and wiped before they are given back.
+ * Memory for a key or another secret: pages of its own that are not swapped out, not in core dumps and
+ * not in children, and wiped before they are given back.
  */
 
 #include <stddef.h>
