@@ -31,6 +31,7 @@
 #include "proto/link.h"
 #include "proto/message.h"
 #include "root.h"
+#include "secret.h"
 #include "serve.h"
 #include "transport.h"
 #include "util/cleanup.h"
@@ -46,6 +47,7 @@ struct agent {
     struct proto_link link;
     struct proto_setup setup;
     struct machine machine;
+    struct secrets secrets;
     struct proto_fail why;
 };
 
@@ -215,8 +217,9 @@ static void run(struct agent *a)
 
 int main(void)
 {
-    static struct agent a = {.machine = {-1, -1, -1, -1, -1, -1, -1}};
+    static struct agent a = {.machine = MACHINE_NONE, .secrets = {.files_fd = -1}};
     sigset_t all;
+    a.machine.secrets = &a.secrets;
     a.start_ns = clock_ns();
     if (getpid() != 1) {
         fprintf(stderr, "this is a guest's init\n");

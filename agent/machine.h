@@ -8,14 +8,17 @@
  * One that is -1 is not there (a test runs without cgroups).
  */
 
+struct secrets;
+
 struct machine {
-    int proc_fd;      /* directory of a procfs */
-    int pts_fd;       /* directory of the devpts that /dev/pts shows */
-    int null_fd;      /* /dev/null */
-    int jobs_fd;      /* directory of the cgroup that holds all sessions */
-    int cgroup_ns_fd; /* the cgroup namespace that jobs live in */
-    int scratch_fd;   /* the writable layer's file system, for its size */
-    int power_fd;     /* readable when the power button was pressed */
+    int proc_fd;             /* directory of a procfs */
+    int pts_fd;              /* directory of the devpts that /dev/pts shows */
+    int null_fd;             /* /dev/null */
+    int jobs_fd;             /* directory of the cgroup that holds all sessions */
+    int cgroup_ns_fd;        /* the cgroup namespace that jobs live in */
+    int scratch_fd;          /* the writable layer's file system, for its size */
+    int power_fd;            /* readable when the power button was pressed */
+    struct secrets *secrets; /* the one part that changes (agent/secret.h) */
 };
 
 #define MACHINE_NONE                                                                                   \

@@ -11,6 +11,7 @@
 
 #include "proto/message.h"
 #include "power.h"
+#include "secret.h"
 #include "session.h"
 #include "stat.h"
 #include "util/cleanup.h"
@@ -76,6 +77,17 @@ static void start_sync(struct server *v)
     }
 }
 
+/* What it held is overwritten before anything else is read. */
+static int take_secret(struct server *v, const struct proto_frame *f)
+{
+    struct proto_secret secret;
+    int r = proto_secret_decode(&secret, f->payload, f->len);
+    if (r == 0)
+        secrets_take(v->machine->secrets, &secret);
+    proto_link_wipe(v->link);
+    return r;
+}
+
 static int take_machine(struct server *v, const struct proto_frame *f)
 {
     struct proto_shutdown down;
@@ -92,6 +104,8 @@ static int take_machine(struct server *v, const struct proto_frame *f)
         v->sync = down.flags & PROTO_SHUTDOWN_SYNC;
         v->over = true;
         return 0;
+    case PROTO_SECRET:
+        return take_secret(v, f);
     default:
         return -EPROTO;
     }

@@ -20,6 +20,7 @@
 #include <grp.h>
 #include <unistd.h>
 
+#include "secret.h"
 #include "user.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
@@ -199,6 +200,34 @@ static const char *get_env(const char *const *env, const char *name)
     return NULL;
 }
 
+/* Put the secrets that are variables in front, where a program finds them first. */
+static size_t add_secrets(const struct child *c, const char **env)
+{
+    const struct secrets *s = c->machine->secrets;
+    size_t n = 0;
+    if (!(c->exec->flags & PROTO_EXEC_SECRETS))
+        return 0;
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->entries[i].line)
+            env[n++] = s->entries[i].line;
+    }
+    return n;
+}
+
+/* Whether a secret is of this variable's name. */
+static bool is_secret(const struct child *c, const char *line)
+{
+    const struct secrets *s = c->machine->secrets;
+    size_t len = strcspn(line, "=");
+    if (!(c->exec->flags & PROTO_EXEC_SECRETS))
+        return false;
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->entries[i].line && strncmp(s->entries[i].line, line, len + 1) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* The environment with what every command may count on. */
 static const char **make_env(const struct child *c, const struct user *user)
 {
@@ -212,15 +241,17 @@ static const char **make_env(const struct child *c, const struct user *user)
         {"LOGNAME", user->name},
         {"TERM", e->flags & PROTO_EXEC_TTY ? "xterm" : NULL},
     };
-    const char **env = calloc(e->envc + ARRAY_SIZE(defaults) + 1, sizeof(*env));
+    const char **env = calloc(PROTO_SECRETS_MAX + e->envc + ARRAY_SIZE(defaults) + 1, sizeof(*env));
     if (!env)
         give_up(c, PROTO_STEP_RESOURCES, ENOMEM, "environment");
-    size_t n = 0;
-    for (; n < e->envc; n++)
-        env[n] = e->env[n];
+    size_t n = add_secrets(c, env);
+    for (uint32_t i = 0; i < e->envc; i++) {
+        if (!is_secret(c, e->env[i]))
+            env[n++] = e->env[i];
+    }
     for (size_t i = 0; i < ARRAY_SIZE(defaults); i++) {
         char *s;
-        if (!defaults[i].value || get_env(e->env, defaults[i].name))
+        if (!defaults[i].value || get_env(env, defaults[i].name))
             continue;
         if (asprintf(&s, "%s=%s", defaults[i].name, defaults[i].value) < 0)
             give_up(c, PROTO_STEP_RESOURCES, ENOMEM, "environment");
@@ -265,6 +296,18 @@ static void __attribute__((noreturn)) run_command(const struct child *c, const c
     give_up(c, PROTO_STEP_COMMAND, code, "%s", name);
 }
 
+static void give_secrets(const struct child *c, const struct user *user)
+{
+    const struct secrets *s = c->machine->secrets;
+    if (!(c->exec->flags & PROTO_EXEC_SECRETS))
+        return;
+    if (s->failed.code)
+        give_up(c, PROTO_STEP_SECRETS, (int)s->failed.code, "%s", s->failed.text);
+    int r = secrets_give(s, user->uid, user->gid);
+    if (r < 0)
+        give_up(c, PROTO_STEP_SECRETS, -r, "giving them to user '%s'", user->name);
+}
+
 static void __attribute__((noreturn)) start_command(const struct child *c)
 {
     struct user user;
@@ -284,6 +327,7 @@ static void __attribute__((noreturn)) start_command(const struct child *c)
     set_limits(c);
     become(c, &user);
     set_stdio(c, &user);
+    give_secrets(c, &user);
     if (c->exec->flags & PROTO_EXEC_MKCWD && c->exec->cwd[0])
         make_path(c->exec->cwd, &user);
     const char **env = make_env(c, &user);

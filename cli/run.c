@@ -27,7 +27,7 @@
 struct run_options {
     const char *engine;
     uint64_t cpus, memory, disk, timeout;
-    struct word_list env, shares, allow, publish;
+    struct word_list env, shares, allow, publish, secrets, env_secrets;
     const char *entrypoint, *workdir, *user, *kernel, *report, *net;
     bool interactive, tty, verbose, quiet, audit;
 };
@@ -64,6 +64,12 @@ static const struct option_row rows[] = {
     {"env", 'e', "NAME=VALUE",
      "set a variable of the command's environment; NAME alone takes the caller's",
      OPTION_LIST(struct run_options, env)},
+    {"secret", 0, "NAME[=env:VAR|file:PATH]",
+     "give the command a file /run/secrets/NAME, kept in memory; without a source the variable NAME",
+     OPTION_LIST(struct run_options, secrets)},
+    {"secret-env", 0, "NAME[=env:VAR|file:PATH]",
+     "the same as the variable NAME of the command's environment, instead of a file",
+     OPTION_LIST(struct run_options, env_secrets)},
     {"entrypoint", 0, "PROGRAM",
      "run this instead of the image's entrypoint, with CMD as its arguments; empty: CMD itself",
      OPTION_STRING(struct run_options, entrypoint)},
@@ -329,6 +335,31 @@ struct shares {
     size_t count;
 };
 
+struct secrets {
+    struct job_secret *list;
+    size_t count;
+};
+
+static void secrets_finish(struct secrets *secrets)
+{
+    job_secrets_free(secrets->list, secrets->count);
+}
+
+static int load_secrets(const struct run_options *options, const struct log *log, struct secrets *out,
+                        struct dayfly_err *err)
+{
+    size_t files = options->secrets.count, count = files + options->env_secrets.count;
+    _cleanup_free_ struct job_secret_word *words = calloc(count + 1, sizeof(*words));
+    if (!words)
+        return err_set(err, ENOMEM, "out of memory");
+    for (size_t i = 0; i < files; i++)
+        words[i] = (struct job_secret_word){options->secrets.words[i], false};
+    for (size_t i = files; i < count; i++)
+        words[i] = (struct job_secret_word){options->env_secrets.words[i - files], true};
+    out->count = count;
+    return job_secrets_load(words, count, log, &out->list, err);
+}
+
 static void shares_finish(struct shares *shares)
 {
     job_shares_free(shares->list, shares->count);
@@ -368,6 +399,12 @@ static int run(const struct call *call)
     if (job_net_parse(&network, &net, &err) < 0)
         return command_fail(call, &err);
 
+    /* Before anything of the host's is started: a variable that was a secret is not to be inherited. */
+    _cleanup_(secrets_finish) struct secrets secrets = {0};
+    keep_no_core();
+    if (load_secrets(options, &log, &secrets, &err) < 0)
+        return command_fail(call, &err);
+
     struct job_options job = {
         .image = call->operands[0],
         .kernel = options->kernel,
@@ -379,6 +416,8 @@ static int run(const struct call *call)
         .shares = shares.list,
         .share_count = shares.count,
         .net = &net,
+        .secrets = secrets.list,
+        .secret_count = secrets.count,
         .engine = engine_option(options->engine),
         .cpus = (unsigned)options->cpus,
         .memory_bytes = options->memory,
@@ -399,7 +438,6 @@ static int run(const struct call *call)
         .log = &log,
     };
     struct job_result result;
-    keep_no_core();
     _cleanup_(audit_finish) struct audit *audit = begin_audit(options, &err);
     if (err.code)
         return command_fail(call, &err);
@@ -462,6 +500,13 @@ const struct command run_command = {
         "and more that are the job's. What is left is named, and the run ends with status 125; the "
         "report "
         "has it under \"audit\" in any case.\n\n"
+        "--secret gives the command what it may know and nobody else: a file /run/secrets/NAME that "
+        "only "
+        "its user can read, on a file system in the sandbox's memory. The value comes from a variable "
+        "of dayfly's environment, which dayfly then takes out of it, or from a file; it is never an "
+        "argument. It is on no disk, in no log and no report; where the command prints it, or its "
+        "base64, *** stands in its place. --secret-env gives a variable instead, which every process "
+        "of the command inherits and can show.\n\n"
         "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second "
         "one, "
         "or ten seconds, ends it. While the machine still starts, a signal ends the run at once.\n\n"

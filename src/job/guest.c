@@ -194,6 +194,27 @@ static void serve_sessions(struct guest *g)
     }
 }
 
+/* When output that is held back has to be let go: the first such moment, or 0. */
+static uint64_t held_until(const struct guest *g)
+{
+    uint64_t first = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(g->sessions); i++) {
+        uint64_t at = g->sessions[i] ? guest_session_held_until(g->sessions[i]) : 0;
+        if (at && (!first || at < first))
+            first = at;
+    }
+    return first;
+}
+
+static void release_sessions(struct guest *g)
+{
+    uint64_t now = clock_ns();
+    for (size_t i = 0; i < ARRAY_SIZE(g->sessions); i++) {
+        if (g->sessions[i])
+            guest_session_release(g->sessions[i], now);
+    }
+}
+
 static void say_sessions(struct guest *g)
 {
     for (size_t i = 0; i < ARRAY_SIZE(g->sessions); i++) {
@@ -223,13 +244,17 @@ int guest_turn(struct guest *g, struct guest_turn *t)
     t->signalled = false;
     if (g->lost.code && !t->local)
         return -g->lost.code;
+    release_sessions(g);
     say_sessions(g);
+    uint64_t held_ns = held_until(g);
+    uint64_t wake_ns =
+        held_ns && (!t->deadline_ns || held_ns < t->deadline_ns) ? held_ns : t->deadline_ns;
     bool again = !g->lost.code && proto_link_room(&g->link, true) < GUEST_SESSION_ROOM;
     int r = g->lost.code ? 0 : proto_link_flush(&g->link);
     if (r < 0 && r != -EAGAIN)
         return lose(g, ECONNRESET, "the guest has gone");
     fill_polls(g, t);
-    int n = poll(g->polls, ARRAY_SIZE(g->polls), again && r == 0 ? 0 : until(t->deadline_ns));
+    int n = poll(g->polls, ARRAY_SIZE(g->polls), again && r == 0 ? 0 : until(wake_ns));
     if (n < 0 && errno == EINTR)
         return 0;
     if (n < 0)
@@ -320,6 +345,25 @@ int guest_setup(struct guest *g, const struct proto_setup *setup, const struct g
     return r;
 }
 
+int guest_secret(struct guest *g, const struct proto_secret *secret, const struct guest_wait *wait,
+                 struct dayfly_err *err)
+{
+    QUIET_SIGPIPE;
+    struct guest_turn t = {
+        .deadline_ns = wait->deadline_ns, .cancel_fd = wait->cancel_fd, .signal_fd = -1};
+    int r = guest_lost(g, err);
+    if (r < 0)
+        return r;
+    r = SEND(g, wait, PROTO_SECRET, secret, secret, err);
+    /* A turn waits for something to happen, which room in the connection is only as long as there is
+     * something left to be written. */
+    while (r == 0 && proto_link_flush(&g->link) == -EAGAIN)
+        if ((r = guest_turn(g, &t)) < 0)
+            err_errno(err, -r, "sending a secret to the guest");
+    proto_link_wipe(&g->link);
+    return r;
+}
+
 static uint32_t count(const char *const *list)
 {
     uint32_t n = 0;
@@ -357,7 +401,7 @@ int guest_exec(struct guest *g, const struct guest_command *c, uint32_t *session
     static const char *const NONE[] = {NULL};
     struct proto_exec m = {
         .flags = (c->tty ? PROTO_EXEC_TTY : 0) | (c->in_fd >= 0 ? PROTO_EXEC_STDIN : 0) |
-                 (c->make_cwd ? PROTO_EXEC_MKCWD : 0),
+                 (c->make_cwd ? PROTO_EXEC_MKCWD : 0) | (c->secrets ? PROTO_EXEC_SECRETS : 0),
         .rows = c->rows,
         .cols = c->cols,
         .stdout_window = PROTO_WINDOW_BYTES,
@@ -382,7 +426,8 @@ int guest_exec(struct guest *g, const struct guest_command *c, uint32_t *session
     r = send_exec(g, g->next_session, &m, err);
     if (r < 0)
         return r;
-    struct guest_session *s = guest_session_new(g->next_session, c->in_fd, c->out_fd, c->err_fd);
+    struct guest_session *s =
+        guest_session_new(g->next_session, c->in_fd, c->out_fd, c->err_fd, c->mask);
     if (!s) {
         /* The EXEC is on its way: nobody would serve it. */
         lose(g, ENOMEM, "memory for a session");

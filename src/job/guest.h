@@ -47,16 +47,25 @@ int guest_wait_hello(struct guest *g, const struct guest_wait *wait, struct prot
 int guest_setup(struct guest *g, const struct proto_setup *setup, const struct guest_wait *wait,
                 struct proto_ready *out, struct dayfly_err *err);
 
+/* Give the guest a secret, before the commands that are to have it. What the buffers of the connection
+ * held of it is overwritten when this returns. */
+int guest_secret(struct guest *g, const struct proto_secret *secret, const struct guest_wait *wait,
+                 struct dayfly_err *err);
+
+struct mask;
 struct guest_command {
     const char *const *argv; /* NULL-terminated, at least one */
     const char *const *env;  /* NULL-terminated NAME=value; NULL: none */
     const char *user;        /* NULL: root; see proto_exec */
     const char *cwd;         /* NULL: the user's home */
     bool make_cwd;
-    bool tty; /* a terminal in the guest; the caller puts its own into raw mode */
+    bool secrets; /* it counts on what guest_secret gave */
+    bool tty;     /* a terminal in the guest; the caller puts its own into raw mode */
     uint16_t rows, cols;
     /* Local ends, borrowed until the session is over. -1: no stdin; output dropped. */
     int in_fd, out_fd, err_fd;
+    /* What is not to be seen in the output, borrowed likewise; NULL: anything may. */
+    const struct mask *mask;
 };
 
 /* Begin a command. *session names it; how it went is guest_pump's to say (job/guest_pump.h). -E2BIG

@@ -22,10 +22,13 @@
 #include <unistd.h>
 
 #include "util/arith.h"
+#include "util/clock.h"
 #include "util/text.h"
 
 #define GRANT_BYTES (PROTO_WINDOW_BYTES / 4)
 #define SIGNALS_MAX 64
+/* How long a pause in the output makes us believe that it goes on with something else. */
+#define HOLD_NS (100 * NS_PER_MS)
 
 /* Entries for poll. */
 enum { AT_IN, AT_OUT, AT_ERR };
@@ -44,7 +47,8 @@ static void sink_init(struct guest_sink *k, int fd)
         k->chunk = PROTO_WINDOW_BYTES;
 }
 
-struct guest_session *guest_session_new(uint32_t id, int in_fd, int out_fd, int err_fd)
+struct guest_session *guest_session_new(uint32_t id, int in_fd, int out_fd, int err_fd,
+                                        const struct mask *mask)
 {
     struct guest_session *s = calloc(1, sizeof(*s));
     if (!s)
@@ -53,6 +57,12 @@ struct guest_session *guest_session_new(uint32_t id, int in_fd, int out_fd, int 
     s->in_fd = in_fd;
     sink_init(&s->out[0], out_fd);
     sink_init(&s->out[1], err_fd);
+    for (int i = 0; i < 2 && mask; i++) {
+        if (!(s->out[i].mask = mask_stream_new(mask))) {
+            guest_session_free(s);
+            return NULL;
+        }
+    }
     return s;
 }
 
@@ -60,8 +70,10 @@ void guest_session_free(struct guest_session *s)
 {
     if (!s)
         return;
-    free(s->out[0].ring);
-    free(s->out[1].ring);
+    for (int i = 0; i < 2; i++) {
+        free(s->out[i].ring);
+        mask_stream_free(s->out[i].mask);
+    }
     free(s);
 }
 
@@ -89,6 +101,17 @@ void guest_session_kill(struct guest_session *s)
 
 /* --- what the guest says */
 
+/* A mask_emit_fn. What the guest may send fits, and masked it is not longer. */
+static void put(void *opaque, const uint8_t *bytes, size_t len)
+{
+    struct guest_sink *k = opaque;
+    uint32_t tail = (k->head + k->len) % PROTO_WINDOW_BYTES;
+    size_t first = MIN(len, (size_t)(PROTO_WINDOW_BYTES - tail));
+    memcpy(k->ring + tail, bytes, first);
+    memcpy(k->ring, bytes + first, len - first);
+    k->len += (uint32_t)len;
+}
+
 static int take_data(struct guest_session *s, const struct proto_frame *f)
 {
     if (f->stream == PROTO_STDIN || !f->len)
@@ -104,12 +127,43 @@ static int take_data(struct guest_session *s, const struct proto_frame *f)
     }
     if (!k->ring && !(k->ring = malloc(PROTO_WINDOW_BYTES)))
         return -ENOMEM;
-    uint32_t tail = (k->head + k->len) % PROTO_WINDOW_BYTES;
-    uint32_t first = MIN(f->len, PROTO_WINDOW_BYTES - tail);
-    memcpy(k->ring + tail, f->payload, first);
-    memcpy(k->ring, f->payload + first, f->len - first);
-    k->len += f->len;
+    if (!k->mask) {
+        put(k, f->payload, f->len);
+        return 0;
+    }
+    /* What is masked away is room again. */
+    size_t before = k->len + mask_stream_held(k->mask) + f->len;
+    mask_stream_take(k->mask, f->payload, f->len, put, k);
+    size_t held = mask_stream_held(k->mask);
+    k->grant += (uint32_t)(before - k->len - held);
+    k->held_ns = held ? clock_ns() : 0;
     return 0;
+}
+
+static void release(struct guest_sink *k)
+{
+    if (!k->mask || k->closed)
+        return;
+    size_t before = k->len + mask_stream_held(k->mask);
+    mask_stream_release(k->mask, put, k);
+    k->grant += (uint32_t)(before - k->len);
+    k->held_ns = 0;
+}
+
+uint64_t guest_session_held_until(const struct guest_session *s)
+{
+    uint64_t since = s->out[0].held_ns, other = s->out[1].held_ns;
+    if (other && (!since || other < since))
+        since = other;
+    return since ? since + HOLD_NS : 0;
+}
+
+void guest_session_release(struct guest_session *s, uint64_t now_ns)
+{
+    for (int i = 0; i < 2; i++) {
+        if (s->out[i].held_ns && now_ns >= s->out[i].held_ns + HOLD_NS)
+            release(&s->out[i]);
+    }
 }
 
 static int take_end(struct guest_session *s, const struct proto_frame *f)
@@ -117,6 +171,7 @@ static int take_end(struct guest_session *s, const struct proto_frame *f)
     if (f->stream == PROTO_STDIN || f->len || s->out[f->stream - PROTO_STDOUT].end)
         return -EPROTO;
     s->out[f->stream - PROTO_STDOUT].end = true;
+    release(&s->out[f->stream - PROTO_STDOUT]);
     return 0;
 }
 
@@ -240,6 +295,7 @@ static void serve_sink(struct guest_sink *k, short revents)
     if (done < 0) { /* EPIPE, or a full disk: a local process would be told, and so is the guest's */
         k->closed = true;
         k->len = 0;
+        k->held_ns = 0;
         return;
     }
     k->head = (k->head + (uint32_t)done) % PROTO_WINDOW_BYTES;

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "job/mask.h"
 #include "proto/link.h"
 #include "proto/message.h"
 
@@ -28,7 +29,9 @@ struct guest_sink {
     int fd;       /* borrowed; -1: drop */
     size_t chunk; /* what one write may hold without blocking */
     bool socket;
-    uint8_t *ring; /* made with the first bytes */
+    uint8_t *ring;            /* made with the first bytes */
+    struct mask_stream *mask; /* NULL: all may be seen */
+    uint64_t held_ns;         /* since when the mask holds something back, or 0 */
     uint32_t head, len;
     uint32_t credit; /* what the guest may still send */
     uint32_t grant;  /* taken from the ring, not yet given back */
@@ -58,9 +61,10 @@ struct guest_session {
     uint64_t signals; /* bit n - 1: signal n is due */
 };
 
-/* A session whose EXEC is under way. The descriptors are borrowed until it is freed. NULL: no memory.
- */
-struct guest_session *guest_session_new(uint32_t id, int in_fd, int out_fd, int err_fd);
+/* A session whose EXEC is under way. The descriptors and the mask (NULL: none) are borrowed until it is
+ * freed. NULL: no memory. */
+struct guest_session *guest_session_new(uint32_t id, int in_fd, int out_fd, int err_fd,
+                                        const struct mask *mask);
 
 /* NULL is allowed. */
 void guest_session_free(struct guest_session *s);
@@ -75,6 +79,11 @@ void guest_session_kill(struct guest_session *s);
 
 /* Take a frame for this session. 0; -EPROTO when the guest broke the rules; -ENOMEM. */
 int guest_session_frame(struct guest_session *s, const struct proto_frame *f);
+
+/* What the mask holds back of the output, as it could be the beginning of a secret, is let go of at
+ * this moment, or later if more comes; 0: there is nothing. */
+uint64_t guest_session_held_until(const struct guest_session *s);
+void guest_session_release(struct guest_session *s, uint64_t now_ns);
 
 /* Say what is due, as far as the link has room. */
 void guest_session_say(struct guest_session *s, struct proto_link *link);

@@ -24,169 +24,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../agent/secret.h"
 #include "../../agent/serve.h"
-#include "job/guest_testing.h"
+#include "job/guest_agent_testing.h"
 #include "proto/link.h"
 #include "proto/proto.h"
 #include "util/arith.h"
 #include "util/clock.h"
 #include "util/io.h"
-
-/* --- the agent in a child */
-
-struct fixture {
-    struct guest *g;
-    pid_t agent;
-    char dir[32]; /* for fifos and files */
-};
-
-/* Its exit status is how serve ended; 99 for a fault of the harness. */
-static void run_agent(int fd)
-{
-    struct proto_link link;
-    struct machine m = MACHINE_NONE;
-    struct proto_hello hello = {PROTO_VERSION, 1, 5, 6, "test\033[2J\302\2331m\377"};
-    struct proto_ready ready = {7, 8, 9};
-    struct proto_frame f;
-    bool sync_all;
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-    m.proc_fd = open("/proc", O_PATH | O_CLOEXEC);
-    m.pts_fd = open("/dev/pts", O_PATH | O_CLOEXEC);
-    m.null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (proto_link_init(&link, fd) < 0 ||
-        proto_link_send_message(&link, PROTO_HELLO, 0, hello, &hello) < 0 ||
-        proto_link_flush(&link) < 0)
-        _exit(99);
-    while (proto_link_next(&link, &f) == 0) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        poll(&p, 1, -1);
-        if (proto_link_fill(&link) == 0)
-            _exit(99);
-    }
-    if (f.type != PROTO_SETUP || proto_link_send_message(&link, PROTO_READY, 0, ready, &ready) < 0)
-        _exit(99);
-    enum serve_end end = serve(&link, &m, &sync_all);
-    if (end == SERVE_SHUTDOWN) {
-        proto_link_send(&link, PROTO_BYE, 0, 0, NULL, 0);
-        proto_link_flush(&link);
-    }
-    proto_link_finish(&link);
-    _exit((int)end);
-}
-
-static int setup(void **state)
-{
-    struct fixture *x = calloc(1, sizeof(*x));
-    int fds[2];
-    struct proto_hello hello;
-    struct proto_ready ready;
-    struct guest_wait wait = soon();
-    struct dayfly_err err = {0};
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    x->agent = fork();
-    if (x->agent == 0) {
-        close(fds[0]);
-        run_agent(fds[1]);
-    }
-    close(fds[1]);
-    assert_int_equal(guest_new(fds[0], &x->g, &err), 0);
-    if (guest_wait_hello(x->g, &wait, &hello, &err) < 0 ||
-        guest_setup(x->g, &SETUP, &wait, &ready, &err) < 0)
-        fail_msg("%s", err.msg);
-    assert_string_equal(hello.release, "test?[2J??1m?");
-    assert_int_equal(ready.setup_ns, 9);
-    strcpy(x->dir, "/tmp/guest-test.XXXXXX");
-    assert_non_null(mkdtemp(x->dir));
-    *state = x;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *x = *state;
-    int status;
-    guest_free(x->g);
-    assert_int_equal(waitpid(x->agent, &status, 0), x->agent);
-    assert_true(WIFEXITED(status));
-    assert_int_not_equal(WEXITSTATUS(status), 99);
-    DIR *dir = opendir(x->dir);
-    for (struct dirent *e; (e = readdir(dir));)
-        unlinkat(dirfd(dir), e->d_name, 0);
-    closedir(dir);
-    rmdir(x->dir);
-    free(x);
-    return 0;
-}
-
-static char *in_dir(const struct fixture *x, const char *name)
-{
-    char *path;
-    assert_true(asprintf(&path, "%s/%s", x->dir, name) > 0);
-    return path;
-}
-
-static int memory_file(void)
-{
-    int fd = memfd_create("out", MFD_CLOEXEC);
-    assert_true(fd >= 0);
-    return fd;
-}
-
-/* What stands in a file, as a string in a static buffer. */
-static const char *text_of(int fd)
-{
-    static char text[65536];
-    ssize_t n = io_pread_full(fd, text, sizeof(text) - 1, 0);
-    assert_true(n >= 0);
-    text[n] = '\0';
-    return text;
-}
-
-static uint32_t start(struct fixture *x, const struct guest_command *c)
-{
-    uint32_t session;
-    struct dayfly_err err = {0};
-    if (guest_exec(x->g, c, &session, &err) < 0)
-        fail_msg("%s", err.msg);
-    return session;
-}
-
-static uint32_t start_sh(struct fixture *x, const char *script, int in, int out, int err_fd)
-{
-    const char *const argv[] = {"sh", "-c", script, NULL};
-    return start(x,
-                 &(struct guest_command){.argv = argv, .in_fd = in, .out_fd = out, .err_fd = err_fd});
-}
-
-/* To its end; a test that hangs is killed by its deadline and sees timed_out. */
-static struct guest_result finish_with(struct fixture *x, uint32_t session, struct guest_pump opts)
-{
-    struct guest_result r;
-    struct dayfly_err err = {0};
-    if (!opts.deadline_ns)
-        opts.deadline_ns = clock_ns() + TEST_WAIT_NS;
-    if (guest_pump(x->g, session, &opts, &r, &err) < 0)
-        fail_msg("%s", err.msg);
-    return r;
-}
-
-static struct guest_result finish(struct fixture *x, uint32_t session)
-{
-    return finish_with(x, session, PUMP);
-}
-
-static void assert_exit(struct guest_result r, int code)
-{
-    if (r.outcome == GUEST_REFUSED)
-        print_message("refused: %s (%u)\n", r.refused.text, r.refused.code);
-    assert_int_equal(r.outcome, GUEST_EXITED);
-    assert_int_equal(r.code, code);
-    assert_int_equal(guest_result_status(&r), code);
-}
 
 static void test_exit_codes_and_signals(void **state)
 {
@@ -620,7 +465,7 @@ static void test_agent_gives_up_a_broken_host(void **state)
         pid_t agent = fork();
         if (agent == 0) {
             close(fds[0]);
-            run_agent(fds[1]);
+            run_agent(fds[1], "/tmp");
         }
         close(fds[1]);
         ssize_t n = proto_setup_encode(&SETUP, setup_msg, sizeof(setup_msg));

@@ -6,7 +6,7 @@
  *             that the writable layer begins as
  *   create    a description of the machine, and the machine
  *   boot      start it; the agent calls back over vsock
- *   ready     tell the agent what the machine is to become
+ *   ready     tell the agent what the machine is to become, and the secrets
  *   command   run it, pass bytes and signals, wait for its end
  *   destroy   pull the plug: nothing in the machine is worth a clean shutdown, except what its page
  *             cache still holds of shares that the job writes to
@@ -34,6 +34,7 @@
 #include "image/kernel.h"
 #include "image/store.h"
 #include "job/layer.h"
+#include "job/mask.h"
 #include "job/report.h"
 #include "proto/proto.h"
 #include "util/arith.h"
@@ -43,6 +44,8 @@
 
 /* A machine that has not called by then never will: translated, on a loaded host, it takes seconds. */
 #define JOB_BOOT_NS (180 * NS_PER_S)
+/* How long the agent may take to take the secrets. */
+#define JOB_SECRET_NS (30 * NS_PER_S)
 /* How long the agent may take to answer a question about a job that has ended. */
 #define JOB_STAT_NS (10 * NS_PER_S)
 /* How long the guest may take to write back what it holds of its shares. */
@@ -72,6 +75,7 @@ struct run {
     struct dayfly_config *config;
     struct dayfly_vm *vm;
     struct guest *guest;
+    struct mask *mask; /* of the secrets; NULL: there are none */
 
     int wake_fd; /* readable when something below changed */
     pthread_mutex_t lock;
@@ -136,6 +140,11 @@ static int open_parts(struct run *run, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
     int r;
+    if ((r = job_secrets_check(options->secrets, options->secret_count, options->shares,
+                               options->share_count, err)) < 0 ||
+        (r = job_secrets_mask(options->secrets, options->secret_count, options->log, &run->mask, err)) <
+            0)
+        return r;
     for (size_t i = 0; i < options->share_count; i++) {
         if ((r = job_share_open(&options->shares[i], err)) < 0)
             return r;
@@ -340,6 +349,26 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
     return r;
 }
 
+/* It takes a moment: a signal is seen when the command runs. */
+static int give_secrets(struct run *run, struct dayfly_err *err)
+{
+    const struct job_options *options = run->options;
+    const struct guest_wait wait = {.deadline_ns = clock_ns() + JOB_SECRET_NS, .cancel_fd = -1};
+    int r = 0;
+    for (size_t i = 0; i < options->secret_count && r == 0; i++) {
+        const struct job_secret *secret = &options->secrets[i];
+        struct proto_secret m = {
+            .flags = secret->in_env ? PROTO_SECRET_ENV : 0,
+            .len = (uint32_t)secret->len,
+            .bytes = secret->value.bytes,
+        };
+        memcpy(m.name, secret->name, sizeof(m.name));
+        r = guest_secret(run->guest, &m, &wait, err);
+    }
+    job_secrets_wipe(options->secrets, options->secret_count);
+    return r;
+}
+
 /* -- command ---------------------------------------------------------------------------------- */
 
 static size_t count_words(const char *const *words)
@@ -419,6 +448,8 @@ static int run_command(struct run *run, struct job_result *result, struct dayfly
                : *image->working_dir ? image->working_dir
                                      : "/",
         .make_cwd = !options->workdir,
+        .secrets = options->secret_count > 0,
+        .mask = run->mask,
         .tty = options->tty,
         .rows = options->rows,
         .cols = options->cols,
@@ -458,6 +489,8 @@ static char *take_console(struct run *run)
         return NULL;
     }
     text[n] = '\0';
+    if (run->mask)
+        mask_text(run->mask, text); /* the command can write there as well */
     return text;
 }
 
@@ -486,6 +519,7 @@ static int write_back(struct run *run, int *signal_number, struct dayfly_err *er
 static void run_finish(struct run *run)
 {
     guest_free(run->guest);
+    mask_free(run->mask);
     dayfly_vm_free(run->vm);
     dayfly_config_free(run->config);
     close_fd(&run->agent_fd);
@@ -522,7 +556,7 @@ static int run_all(struct run *run, struct job_result *result, struct report_fac
         return r;
     snprintf(result->engine, sizeof(result->engine), "%s", dayfly_vm_engine(run->vm));
     say(run, "booting");
-    if ((r = boot(run, &result->interrupted, err)) < 0)
+    if ((r = boot(run, &result->interrupted, err)) < 0 || (r = give_secrets(run, err)) < 0)
         return r;
     say(run, NULL);
     if ((r = run_command(run, result, err)) < 0)

@@ -17,6 +17,7 @@
 #include "dayfly/vm.h"
 #include "job/guest_pump.h"
 #include "job/net.h"
+#include "job/secret.h"
 #include "job/share.h"
 #include "util/log.h"
 
@@ -34,7 +35,9 @@ struct job_options {
     const char *user;               /* NULL: the image's */
     const struct job_share *shares; /* from job_shares_parse */
     size_t share_count;
-    const struct job_net *net; /* from job_net_parse; NULL: none */
+    const struct job_net *net;  /* from job_net_parse; NULL: none */
+    struct job_secret *secrets; /* from job_secrets_load; wiped once they have been sent */
+    size_t secret_count;
     enum dayfly_engine engine;
     unsigned cpus; /* 0: as many as the host has, at most 8 */
     uint64_t memory_bytes;

@@ -105,6 +105,14 @@ int proto_link_send(struct proto_link *l, uint16_t type, uint16_t stream, uint32
     return 0;
 }
 
+void proto_link_wipe(struct proto_link *l)
+{
+    explicit_bzero(l->rx.buf, l->rx.head);
+    explicit_bzero(l->rx.buf + l->rx.tail, PROTO_LINK_BYTES - l->rx.tail);
+    explicit_bzero(l->tx.buf, l->tx.head);
+    explicit_bzero(l->tx.buf + l->tx.tail, PROTO_LINK_BYTES - l->tx.tail);
+}
+
 bool proto_link_pending(const struct proto_link *l)
 {
     return l->tx.tail > l->tx.head;

@@ -58,6 +58,10 @@ void proto_link_commit(struct proto_link *l, uint16_t type, uint16_t stream, uin
 int proto_link_send(struct proto_link *l, uint16_t type, uint16_t stream, uint32_t session,
                     const void *payload, size_t len);
 
+/* Overwrite what was taken from the connection or has been written to it, and is still in the buffers:
+ * after a SECRET. Invalidates frames. */
+void proto_link_wipe(struct proto_link *l);
+
 /* Whether bytes wait to be written. */
 bool proto_link_pending(const struct proto_link *l);
 

@@ -12,10 +12,9 @@
 #define SIGNAL_MAX 64
 
 static const char *const STEPS[] = {
-    [PROTO_STEP_RESOURCES] = "resources",
-    [PROTO_STEP_USER] = "user",
-    [PROTO_STEP_CWD] = "working directory",
-    [PROTO_STEP_COMMAND] = "command",
+    [PROTO_STEP_RESOURCES] = "resources",   [PROTO_STEP_USER] = "user",
+    [PROTO_STEP_CWD] = "working directory", [PROTO_STEP_COMMAND] = "command",
+    [PROTO_STEP_SECRETS] = "secret",
 };
 static_assert(ARRAY_SIZE(STEPS) == PROTO_STEP_COUNT, "a name for each step");
 
@@ -311,6 +310,35 @@ int proto_exec_decode(struct proto_exec *m, struct proto_exec_strings *strings, 
     }
     *at = NULL;
     return verdict(&r, valid);
+}
+
+static int secret_name_valid(const char *name)
+{
+    return name[0] && name[0] != '.' && !strchr(name, '/') && !strchr(name, '=');
+}
+
+ssize_t proto_secret_encode(const struct proto_secret *m, uint8_t *out, size_t cap)
+{
+    struct wire_out w = writer(out, cap);
+    wire_put32(&w, m->flags);
+    wire_put_string(&w, m->name);
+    wire_put32(&w, m->len);
+    uint8_t *room = wire_room(&w, m->len);
+    if (room && m->len)
+        memcpy(room, m->bytes, m->len);
+    return written(&w);
+}
+
+int proto_secret_decode(struct proto_secret *m, const uint8_t *in, size_t len)
+{
+    struct wire_in r = reader(in, len);
+    m->flags = wire_get32(&r);
+    wire_copy_string(&r, m->name, sizeof(m->name));
+    m->len = wire_get32(&r);
+    if (m->len > PROTO_SECRET_MAX)
+        return -EPROTO;
+    m->bytes = wire_take(&r, m->len);
+    return verdict(&r, !(m->flags & ~PROTO_SECRET_ENV) && secret_name_valid(m->name));
 }
 
 ssize_t proto_started_encode(const struct proto_started *m, uint8_t *out, size_t cap)

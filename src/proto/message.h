@@ -34,6 +34,10 @@
 /* argv and environment together; more than a payload of sensible strings holds */
 #define PROTO_STRINGS_MAX 8192
 
+#define PROTO_SECRET_NAME_BYTES 128
+#define PROTO_SECRET_MAX        (48 << 10) /* bytes of one */
+#define PROTO_SECRETS_MAX       64
+
 struct proto_hello {
     uint32_t version;
     uint32_t pid;      /* the agent's: 1 */
@@ -103,7 +107,9 @@ struct proto_fail {
 #define PROTO_EXEC_TTY   1u /* one terminal instead of three pipes: all output is stdout */
 #define PROTO_EXEC_STDIN 2u /* stdin is a stream; otherwise /dev/null */
 #define PROTO_EXEC_MKCWD 4u /* make the working directory, for the user, where it is missing */
-#define PROTO_EXEC_FLAGS 7u
+/* SECRETs were sent: the command finds them, and does not run when the agent could not keep one. */
+#define PROTO_EXEC_SECRETS 8u
+#define PROTO_EXEC_FLAGS   15u
 
 struct proto_exec {
     uint32_t flags;
@@ -121,6 +127,16 @@ struct proto_exec_strings {
     const char *at[PROTO_STRINGS_MAX + 2];
 };
 
+#define PROTO_SECRET_ENV 1u /* a variable of every command's environment, instead of a file */
+
+/* Its bytes stay where the frame was until proto_link_wipe. */
+struct proto_secret {
+    uint32_t flags;
+    char name[PROTO_SECRET_NAME_BYTES]; /* one component of a path, without a dot at its beginning */
+    uint32_t len;                       /* at most PROTO_SECRET_MAX */
+    const uint8_t *bytes;               /* borrowed from the payload */
+};
+
 struct proto_started {
     uint32_t pid;
     uint32_t stdin_window;
@@ -132,6 +148,7 @@ enum proto_exec_step {
     PROTO_STEP_USER,      /* there is no such user or group */
     PROTO_STEP_CWD,       /* the working directory */
     PROTO_STEP_COMMAND,   /* argv[0]: ENOENT is the shell's 127, the rest its 126 */
+    PROTO_STEP_SECRETS,
     PROTO_STEP_COUNT,
 };
 
@@ -188,6 +205,8 @@ int proto_fail_decode(struct proto_fail *m, const uint8_t *in, size_t len);
 ssize_t proto_exec_encode(const struct proto_exec *m, uint8_t *out, size_t cap);
 int proto_exec_decode(struct proto_exec *m, struct proto_exec_strings *strings, const uint8_t *in,
                       size_t len);
+ssize_t proto_secret_encode(const struct proto_secret *m, uint8_t *out, size_t cap);
+int proto_secret_decode(struct proto_secret *m, const uint8_t *in, size_t len);
 ssize_t proto_started_encode(const struct proto_started *m, uint8_t *out, size_t cap);
 int proto_started_decode(struct proto_started *m, const uint8_t *in, size_t len);
 ssize_t proto_exec_failed_encode(const struct proto_exec_failed *m, uint8_t *out, size_t cap);

@@ -36,6 +36,7 @@ static const struct {
     [PROTO_SYNCED] = {"SYNCED"},
     [PROTO_SHUTDOWN] = {"SHUTDOWN"},
     [PROTO_BYE] = {"BYE"},
+    [PROTO_SECRET] = {"SECRET"},
 };
 static_assert(ARRAY_SIZE(TYPES) == PROTO_TYPE_COUNT, "a row for each message");
 

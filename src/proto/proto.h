@@ -19,6 +19,7 @@
  *     HELLO ->                                     the agent runs
  *                             <- SETUP             what the machine is to become
  *     READY -> (or FAIL)                           the root file system is up
+ *                             <- SECRET            as many as there are; what fails, EXEC_FAILED tells
  *                             <- EXEC s
  *     STARTED s -> (or EXEC_FAILED s, the end)
  *     DATA s, END s, WINDOW s, CLOSE s in both directions; SIGNAL s, RESIZE s, KILL s from the host
@@ -41,7 +42,7 @@
 
 #include <stdint.h>
 
-#define PROTO_VERSION      2
+#define PROTO_VERSION      3
 #define PROTO_VSOCK_PORT   1024 /* on the host, CID 2 */
 #define PROTO_HEADER_BYTES 12
 #define PROTO_PAYLOAD_MAX  65536
@@ -73,6 +74,7 @@ enum proto_type {
     PROTO_SYNCED,
     PROTO_SHUTDOWN,
     PROTO_BYE,
+    PROTO_SECRET,
     PROTO_TYPE_COUNT,
 };
 

@@ -50,6 +50,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (proto_exec_decode(&exec, &strings, in, size) == 0)
             n = proto_exec_encode(&exec, out, sizeof(out));
         break;
+    case PROTO_SECRET:
+        TRY(secret);
+        break;
     case PROTO_STARTED:
         TRY(started);
         break;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -193,6 +194,72 @@ static void test_exec_must_make_sense(void **state)
     }
 }
 
+static void test_secret_comes_back_or_is_refused(void **state)
+{
+    static uint8_t value[PROTO_SECRET_MAX], out[PROTO_PAYLOAD_MAX];
+    struct proto_secret m = {
+        .flags = PROTO_SECRET_ENV, .name = "TOKEN", .len = sizeof(value), .bytes = value};
+    struct proto_secret back;
+    (void)state;
+    memset(value, 0xa5, sizeof(value));
+    ssize_t n = proto_secret_encode(&m, out, sizeof(out));
+    assert_true(n > 0);
+    assert_int_equal(proto_secret_decode(&back, out, (size_t)n), 0);
+    assert_string_equal(back.name, "TOKEN");
+    assert_int_equal(back.flags, PROTO_SECRET_ENV);
+    assert_int_equal(back.len, sizeof(value));
+    assert_memory_equal(back.bytes, value, sizeof(value));
+    assert_int_equal(proto_secret_decode(&back, out, (size_t)n - 1), -EPROTO);
+
+    static const char *const names[] = {"", ".", "..", ".a", "a/b", "/a", "a=b"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        m = (struct proto_secret){.len = 1, .bytes = value};
+        strcpy(m.name, names[i]);
+        n = proto_secret_encode(&m, out, sizeof(out));
+        assert_int_equal(proto_secret_decode(&back, out, (size_t)n), -EPROTO);
+    }
+    m = (struct proto_secret){.flags = 2, .name = "a"};
+    n = proto_secret_encode(&m, out, sizeof(out));
+    assert_int_equal(proto_secret_decode(&back, out, (size_t)n), -EPROTO);
+}
+
+static bool has(const struct proto_link *l, const char *word)
+{
+    return memmem(l->rx.buf, 2 * PROTO_LINK_BYTES, word, strlen(word)) != NULL;
+}
+
+/* What is still to be taken or sent stays. */
+static void test_wiped_link_has_nothing_of_what_went_through(void **state)
+{
+    struct proto_link a, b;
+    struct proto_frame f;
+    int fds[2];
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    assert_int_equal(proto_link_init(&a, fds[0]), 0);
+    assert_int_equal(proto_link_init(&b, fds[1]), 0);
+    memset(a.rx.buf, 0, 2 * PROTO_LINK_BYTES);
+    memset(b.rx.buf, 0, 2 * PROTO_LINK_BYTES);
+    assert_int_equal(proto_link_send(&a, PROTO_SECRET, 0, 0, "first-secret", 12), 0);
+    assert_int_equal(proto_link_send(&a, PROTO_SECRET, 0, 0, "second-secret", 13), 0);
+    assert_int_equal(proto_link_flush(&a), 0);
+    assert_true(has(&a, "first-secret"));
+    proto_link_wipe(&a);
+    assert_false(has(&a, "secret"));
+    assert_true(proto_link_fill(&b) > 0);
+    assert_int_equal(proto_link_next(&b, &f), 1);
+    proto_link_wipe(&b);
+    assert_false(has(&b, "first-secret"));
+    assert_int_equal(proto_link_next(&b, &f), 1);
+    assert_memory_equal(f.payload, "second-secret", 13);
+    proto_link_wipe(&b);
+    assert_false(has(&b, "secret"));
+    proto_link_finish(&a);
+    proto_link_finish(&b);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void test_link_carries_frames_in_pieces(void **state)
 {
     (void)state;
@@ -277,6 +344,8 @@ int main(void)
         cmocka_unit_test(test_setup_must_make_sense),
         cmocka_unit_test(test_exec_comes_back_as_it_was),
         cmocka_unit_test(test_exec_must_make_sense),
+        cmocka_unit_test(test_secret_comes_back_or_is_refused),
+        cmocka_unit_test(test_wiped_link_has_nothing_of_what_went_through),
         cmocka_unit_test(test_link_carries_frames_in_pieces),
         cmocka_unit_test(test_link_never_takes_more_than_it_has_room_for),
     };
