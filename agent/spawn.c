@@ -20,6 +20,7 @@
 #include <grp.h>
 #include <unistd.h>
 
+#include "collect.h"
 #include "secret.h"
 #include "user.h"
 #include "util/arith.h"
@@ -330,6 +331,11 @@ static void __attribute__((noreturn)) start_command(const struct child *c)
     give_secrets(c, &user);
     if (c->exec->flags & PROTO_EXEC_MKCWD && c->exec->cwd[0])
         make_path(c->exec->cwd, &user);
+    if (c->exec->flags & PROTO_EXEC_COLLECT) {
+        enter_cwd(c, &user);
+        close(c->report_fd); /* "it runs": there is no execve to do that */
+        _exit(collect(STDOUT_FILENO, c->exec->argv, c->exec->argc) < 0);
+    }
     const char **env = make_env(c, &user);
     drop_to(c, &user);
     enter_cwd(c, &user);

@@ -26,16 +26,17 @@
 
 struct run_options {
     const char *engine;
-    uint64_t cpus, memory, disk, timeout;
-    struct word_list env, shares, allow, publish, secrets, env_secrets;
+    uint64_t cpus, memory, disk, timeout, artifact_limit;
+    struct word_list env, shares, allow, publish, secrets, env_secrets, artifacts;
     const char *entrypoint, *workdir, *user, *kernel, *report, *net;
-    bool interactive, tty, verbose, quiet, audit;
+    bool interactive, tty, verbose, quiet, audit, artifact_required;
 };
 
 static const struct run_options defaults = {
     .engine = "auto",
     .memory = JOB_DEFAULT_MEMORY_BYTES,
     .disk = JOB_DEFAULT_DISK_BYTES,
+    .artifact_limit = JOB_ARTIFACT_DEFAULT_LIMIT,
 };
 
 static const struct option_row rows[] = {
@@ -70,6 +71,13 @@ static const struct option_row rows[] = {
     {"secret-env", 0, "NAME[=env:VAR|file:PATH]",
      "the same as the variable NAME of the command's environment, instead of a file",
      OPTION_LIST(struct run_options, env_secrets)},
+    {"artifact", 0, "GUEST[:HOST]",
+     "copy a file or directory, or what matches a pattern, out of the machine at the end",
+     OPTION_LIST(struct run_options, artifacts)},
+    {"artifact-limit", 0, "SIZE", "the most that artifacts may have together (default: 10GiB)",
+     OPTION_SIZE(struct run_options, artifact_limit)},
+    {"artifact-required", 0, NULL, "a missing artifact is a failure, with status 125",
+     OPTION_FLAG(struct run_options, artifact_required)},
     {"entrypoint", 0, "PROGRAM",
      "run this instead of the image's entrypoint, with CMD as its arguments; empty: CMD itself",
      OPTION_STRING(struct run_options, entrypoint)},
@@ -102,6 +110,8 @@ static const struct example examples[] = {
      "the same where it is: what make writes is there afterwards"},
     {"dayfly run --allow deb.debian.org:80 debian -- apt-get update",
      "with one place to go to and no other"},
+    {"dayfly run --secret TOKEN --artifact '/src/out/*.deb' debian -- ./build",
+     "with a token that stays out of sight, and packages that come out"},
     {"dayfly run --timeout 10m --memory 4GiB --report job.json debian -- make -j4",
      "with limits, and a report of what happened"},
     {0},
@@ -305,6 +315,31 @@ static int end_audit(const struct call *call, const struct run_options *options,
 
 /* -- the end ---------------------------------------------------------------------------------- */
 
+/* Say what did not come. Returns the exit status for a command that ended with `status`: its own
+ * failure is the better answer. */
+static int tell_artifacts(const struct call *call, const struct run_options *options,
+                          struct job_artifact_result *artifacts, int status)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach (artifacts->rows, i, row) {
+        const char *guest = json_string_value(json_object_get(row, "guest"));
+        const char *why = json_string_value(json_object_get(row, "skipped"));
+        if (why)
+            fprintf(stderr, "%s: artifact %s was left out: %s\n", call->name, guest, why);
+        else if (json_object_get(row, "missing"))
+            fprintf(stderr, "%s: nothing matches artifact %s\n", call->name, guest);
+    }
+    json_decref(artifacts->rows);
+    artifacts->rows = NULL;
+    if (artifacts->failed.code) {
+        command_fail(call, &artifacts->failed);
+        return status ? status : EXIT_DAYFLY;
+    }
+    bool lacks = artifacts->missing || artifacts->skipped;
+    return lacks && options->artifact_required && !status ? EXIT_DAYFLY : status;
+}
+
 static int finish(const struct call *call, const struct run_options *options, struct job_result *result,
                   struct audit *audit, struct dayfly_err *err)
 {
@@ -318,6 +353,7 @@ static int finish(const struct call *call, const struct run_options *options, st
                 (double)options->timeout / 1e9);
     else if (guest->outcome == GUEST_NONE)
         fprintf(stderr, "%s: the command was killed and did not end\n", call->name);
+    status = tell_artifacts(call, options, &result->artifacts, status);
     if (options->verbose)
         tell_times(&result->timings);
     status = end_audit(call, options, audit, result->report, status);
@@ -334,6 +370,16 @@ struct shares {
     struct job_share *list;
     size_t count;
 };
+
+struct artifacts {
+    struct job_artifact *list;
+    size_t count;
+};
+
+static void artifacts_finish(struct artifacts *artifacts)
+{
+    job_artifacts_free(artifacts->list, artifacts->count);
+}
 
 struct secrets {
     struct job_secret *list;
@@ -399,6 +445,10 @@ static int run(const struct call *call)
     if (job_net_parse(&network, &net, &err) < 0)
         return command_fail(call, &err);
 
+    _cleanup_(artifacts_finish) struct artifacts artifacts = {.count = options->artifacts.count};
+    if (job_artifacts_parse(options->artifacts.words, artifacts.count, NULL, &artifacts.list, &err) < 0)
+        return command_fail(call, &err);
+
     /* Before anything of the host's is started: a variable that was a secret is not to be inherited. */
     _cleanup_(secrets_finish) struct secrets secrets = {0};
     keep_no_core();
@@ -418,6 +468,9 @@ static int run(const struct call *call)
         .net = &net,
         .secrets = secrets.list,
         .secret_count = secrets.count,
+        .artifacts = artifacts.list,
+        .artifact_count = artifacts.count,
+        .artifact_limit_bytes = options->artifact_limit,
         .engine = engine_option(options->engine),
         .cpus = (unsigned)options->cpus,
         .memory_bytes = options->memory,
@@ -446,6 +499,7 @@ static int run(const struct call *call)
     if (r == 0)
         return finish(call, options, &result, audit, &err);
     int status = r == -EINTR ? EXIT_SIGNAL + result.interrupted : command_fail(call, &err);
+    json_decref(result.artifacts.rows);
     if (result.console) {
         tell_console(result.console);
         free(result.console);
@@ -507,10 +561,17 @@ const struct command run_command = {
         "argument. It is on no disk, in no log and no report; where the command prints it, or its "
         "base64, *** stands in its place. --secret-env gives a variable instead, which every process "
         "of the command inherits and can show.\n\n"
+        "--artifact copies files out of the machine when the command has ended, however it ended, and "
+        "after what it left running was killed. GUEST is a path or a pattern (*, ?, []), relative to "
+        "the command's directory; HOST is what it is to be called, or a directory when it ends with a "
+        "slash, is one, or GUEST is a pattern; without it, the current directory. A file replaces one "
+        "of its name, a directory is added to one. Nothing appears before it is whole. What is missing "
+        "is said, and is in the report, which has size and SHA-256 of each file.\n\n"
         "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second "
         "one, "
         "or ten seconds, ends it. While the machine still starts, a signal ends the run at once.\n\n"
-        "Exit status: the command's own; 124 when --timeout ended it; 125 when dayfly itself failed; "
+        "Exit status: the command's own; 124 when --timeout ended it; 125 when dayfly itself failed, "
+        "or, with a command that did not, an artifact could not be copied; "
         "126 "
         "when the command cannot be executed; 127 when it is not there; 128+N when signal N ended it.",
     .operands = "IMAGE [--] [CMD [ARG...]]",

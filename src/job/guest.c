@@ -401,7 +401,8 @@ int guest_exec(struct guest *g, const struct guest_command *c, uint32_t *session
     static const char *const NONE[] = {NULL};
     struct proto_exec m = {
         .flags = (c->tty ? PROTO_EXEC_TTY : 0) | (c->in_fd >= 0 ? PROTO_EXEC_STDIN : 0) |
-                 (c->make_cwd ? PROTO_EXEC_MKCWD : 0) | (c->secrets ? PROTO_EXEC_SECRETS : 0),
+                 (c->make_cwd ? PROTO_EXEC_MKCWD : 0) | (c->secrets ? PROTO_EXEC_SECRETS : 0) |
+                 (c->collect ? PROTO_EXEC_COLLECT : 0),
         .rows = c->rows,
         .cols = c->cols,
         .stdout_window = PROTO_WINDOW_BYTES,
@@ -433,6 +434,8 @@ int guest_exec(struct guest *g, const struct guest_command *c, uint32_t *session
         lose(g, ENOMEM, "memory for a session");
         return guest_lost(g, err);
     }
+    s->out[0].take = c->take;
+    s->out[0].opaque = c->opaque;
     g->next_session++;
     *slot = s;
     *session = s->id;
@@ -458,6 +461,22 @@ void guest_kill(struct guest *g, uint32_t session)
     struct guest_session *s = guest_find(g, session);
     if (s)
         guest_session_kill(s);
+}
+
+int guest_kill_leftovers(struct guest *g, struct dayfly_err *err)
+{
+    QUIET_SIGPIPE;
+    struct guest_turn t = {.deadline_ns = clock_ns() + EXEC_WAIT_NS, .cancel_fd = -1, .signal_fd = -1};
+    for (uint32_t id = 1; id < g->next_session; id++) {
+        int r = 0;
+        if (guest_find(g, id))
+            continue;
+        while (r == 0 && proto_link_send(&g->link, PROTO_KILL, 0, id, NULL, 0) == -EAGAIN)
+            r = guest_turn(g, &t);
+        if (r < 0)
+            return g->lost.code ? guest_lost(g, err) : err_errno(err, -r, "ending the job's processes");
+    }
+    return 0;
 }
 
 /* --- the machine */

@@ -64,9 +64,17 @@ struct guest_command {
     uint16_t rows, cols;
     /* Local ends, borrowed until the session is over. -1: no stdin; output dropped. */
     int in_fd, out_fd, err_fd;
+    /* argv are patterns of files, which the guest writes to stdout (proto/record.h). */
+    bool collect;
+    /* Instead of out_fd: takes stdout, as it comes. A failure closes the stream. NULL: out_fd. */
+    int (*take)(void *opaque, const uint8_t *bytes, size_t len);
+    void *opaque;
     /* What is not to be seen in the output, borrowed likewise; NULL: anything may. */
     const struct mask *mask;
 };
+
+/* SIGKILL for what sessions that are over have left running. */
+int guest_kill_leftovers(struct guest *g, struct dayfly_err *err);
 
 /* Begin a command. *session names it; how it went is guest_pump's to say (job/guest_pump.h). -E2BIG
  * when arguments and environment do not fit a message; -EAGAIN with PROTO_SESSIONS_MAX sessions. */

@@ -121,6 +121,8 @@ static int take_data(struct guest_session *s, const struct proto_frame *f)
         return -EPROTO;
     k->credit -= f->len;
     k->bytes += f->len;
+    if (k->take && !k->closed)
+        k->closed = k->take(k->opaque, f->payload, f->len) < 0;
     if (k->fd < 0 || k->closed) {
         k->grant += f->len;
         return 0;

@@ -26,7 +26,9 @@
 #define GUEST_SESSION_ROOM 4096 /* less room in the link than this is not worth a DATA frame */
 
 struct guest_sink {
-    int fd;       /* borrowed; -1: drop */
+    int fd;                                                      /* borrowed; -1: drop */
+    int (*take)(void *opaque, const uint8_t *bytes, size_t len); /* instead of fd; NULL: fd */
+    void *opaque;
     size_t chunk; /* what one write may hold without blocking */
     bool socket;
     uint8_t *ring;            /* made with the first bytes */

@@ -7,7 +7,7 @@
  *   create    a description of the machine, and the machine
  *   boot      start it; the agent calls back over vsock
  *   ready     tell the agent what the machine is to become, and the secrets
- *   command   run it, pass bytes and signals, wait for its end
+ *   command   run it, pass bytes and signals, wait for its end, copy its artifacts out
  *   destroy   pull the plug: nothing in the machine is worth a clean shutdown, except what its page
  *             cache still holds of shares that the job writes to
  *
@@ -427,6 +427,12 @@ static const char **command_of(const struct job_options *options, const struct o
                 own ? options->argv : (const char *const *)image->cmd);
 }
 
+static const char *cwd_of(const struct run *run)
+{
+    const char *image = run->image.config.working_dir;
+    return run->options->workdir ? run->options->workdir : *image ? image : "/";
+}
+
 static int run_command(struct run *run, struct job_result *result, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
@@ -444,9 +450,7 @@ static int run_command(struct run *run, struct job_result *result, struct dayfly
         .user = options->user  ? options->user
                 : *image->user ? image->user
                                : NULL,
-        .cwd = options->workdir      ? options->workdir
-               : *image->working_dir ? image->working_dir
-                                     : "/",
+        .cwd = cwd_of(run),
         .make_cwd = !options->workdir,
         .secrets = options->secret_count > 0,
         .mask = run->mask,
@@ -471,6 +475,39 @@ static int run_command(struct run *run, struct job_result *result, struct dayfly
     r = guest_pump(run->guest, session, &pump, &result->guest, err);
     run->timings.command_ns = clock_ns() - begin;
     return r;
+}
+
+struct collecting {
+    struct run *run;
+    struct job_result *result;
+    struct dayfly_err *err;
+};
+
+static int collecting_cancelled(void *opaque)
+{
+    struct collecting *c = opaque;
+    return cancelled(c->run, &c->result->interrupted, c->err);
+}
+
+/* However the command ended. What it left running would only change the files below our hands. */
+static int collect(struct run *run, struct job_result *result, struct dayfly_err *err)
+{
+    const struct job_options *options = run->options;
+    const struct job_artifact_options how = {
+        .cwd = cwd_of(run),
+        .limit_bytes = options->artifact_limit_bytes,
+        .cancel_fd = options->signal_fd,
+    };
+    struct collecting c = {run, result, err};
+    if (!options->artifact_count)
+        return 0;
+    say(run, "copying artifacts");
+    int r = guest_kill_leftovers(run->guest, err);
+    if (r == 0)
+        r = job_artifacts_collect(run->guest, options->artifacts, options->artifact_count, &how,
+                                  collecting_cancelled, &c, &result->artifacts, err);
+    say(run, NULL);
+    return r == -ECANCELED ? -EINTR : r;
 }
 
 /* -- destroy ---------------------------------------------------------------------------------- */
@@ -559,7 +596,7 @@ static int run_all(struct run *run, struct job_result *result, struct report_fac
     if ((r = boot(run, &result->interrupted, err)) < 0 || (r = give_secrets(run, err)) < 0)
         return r;
     say(run, NULL);
-    if ((r = run_command(run, result, err)) < 0)
+    if ((r = run_command(run, result, err)) < 0 || (r = collect(run, result, err)) < 0)
         return r;
     return run->options->want_report ? measure(run, facts, err) : 0;
 }
@@ -612,6 +649,7 @@ int job_run(const struct job_options *options, struct job_result *result, struct
         facts.engine = result->engine;
         facts.why = dayfly_vm_engine_why(run.vm);
         facts.kernel_release = run.kernel.release;
+        facts.artifacts = result->artifacts.rows;
         result->report = report_begin(&facts, &state, &result->guest);
     }
     run_finish(&run);

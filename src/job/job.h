@@ -15,6 +15,7 @@
 
 #include "dayfly/error.h"
 #include "dayfly/vm.h"
+#include "job/artifact.h"
 #include "job/guest_pump.h"
 #include "job/net.h"
 #include "job/secret.h"
@@ -38,6 +39,9 @@ struct job_options {
     const struct job_net *net;  /* from job_net_parse; NULL: none */
     struct job_secret *secrets; /* from job_secrets_load; wiped once they have been sent */
     size_t secret_count;
+    const struct job_artifact *artifacts; /* from job_artifacts_parse */
+    size_t artifact_count;
+    uint64_t artifact_limit_bytes;
     enum dayfly_engine engine;
     unsigned cpus; /* 0: as many as the host has, at most 8 */
     uint64_t memory_bytes;
@@ -73,6 +77,7 @@ struct job_timings {
 struct job_result {
     struct guest_result guest;
     int interrupted; /* the signal that ended the run before the command began, or 0 */
+    struct job_artifact_result artifacts; /* the caller json_decrefs its rows */
     struct job_timings timings;
     char engine[8];
     void *report;  /* a json_t, when wanted and the command ran; the caller json_decrefs it */

@@ -64,11 +64,16 @@ json_t *report_begin(const struct report_facts *facts, const struct start_state 
     json_t *resources = json_pack("{s:I, s:I, s:o}", "cpu_ms", (json_int_t)(facts->stat.cpu_us / 1000),
                                   "guest_memory_peak_bytes", (json_int_t)facts->stat.memory_peak_bytes,
                                   "overhead_bytes", integer_or_null(facts->overhead_bytes));
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "dayfly", DAYFLY_VERSION,
-                     "engine", facts->engine, "why", facts->why, "image", facts->image,
-                     "kernel_release", facts->kernel_release, "start_state", start_state_json(state),
-                     "shares", shares_json(state), "network", facts->network, "exit", exit_json(guest),
-                     "resources", resources);
+    json_t *report = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "dayfly",
+                               DAYFLY_VERSION, "engine", facts->engine, "why", facts->why, "image",
+                               facts->image, "kernel_release", facts->kernel_release, "start_state",
+                               start_state_json(state), "shares", shares_json(state), "network",
+                               facts->network, "exit", exit_json(guest), "resources", resources);
+    if (report && facts->artifacts && json_object_set(report, "artifacts", facts->artifacts) < 0) {
+        json_decref(report);
+        return NULL;
+    }
+    return report;
 }
 
 static json_t *ms(uint64_t ns)

@@ -13,6 +13,7 @@
  *   network       {mode}, and of a nat {names, refused, ...}: what it asked for and was refused
  *   exit          {code, signal, timed_out}
  *   audit         {clean, left: [{kind, name}]}: by the caller, when all is gone (audit.h)
+ *   artifacts     when there were to be some: rows as in job/artifact.h
  *   resources     {cpu_ms, guest_memory_peak_bytes, overhead_bytes}
  */
 
@@ -29,6 +30,7 @@ struct report_facts {
     struct proto_stat stat;
     int64_t overhead_bytes; /* negative: not known */
     json_t *network;        /* from job_net_report; taken */
+    json_t *artifacts;      /* borrowed; NULL: none were to be copied */
 };
 
 /* NULL when memory runs out. */

@@ -109,7 +109,9 @@ struct proto_fail {
 #define PROTO_EXEC_MKCWD 4u /* make the working directory, for the user, where it is missing */
 /* SECRETs were sent: the command finds them, and does not run when the agent could not keep one. */
 #define PROTO_EXEC_SECRETS 8u
-#define PROTO_EXEC_FLAGS   15u
+/* argv are patterns, and the files that match them are the output (proto/record.h). */
+#define PROTO_EXEC_COLLECT 16u
+#define PROTO_EXEC_FLAGS   31u
 
 struct proto_exec {
     uint32_t flags;

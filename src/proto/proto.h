@@ -32,6 +32,9 @@
  * adds to it. So each end is always able to take every frame off the connection, and a stream that
  * nobody reads stops neither another stream nor a signal.
  *
+ * An EXEC with PROTO_EXEC_COLLECT runs no command: the agent itself writes files to the session's
+ * stdout (proto/record.h).
+ *
  * END s says that a stream holds no more. CLOSE s is the receiver's word that it wants no more of a
  * stream (its reader has gone): what arrives after it was under way and is dropped.
  *
