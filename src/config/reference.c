@@ -63,6 +63,8 @@ static void print_bounds(FILE *out, const struct schema_row *row)
         fprintf(out, ", at least %s", units_format_size(row->min, size));
         break;
     case SCHEMA_LIST:
+    case SCHEMA_WORDS:
+    case SCHEMA_PAIRS:
         fprintf(out, " of at most %" PRIu64, row->max);
         break;
     case SCHEMA_TEXT:
@@ -71,6 +73,7 @@ static void print_bounds(FILE *out, const struct schema_row *row)
         if (row->max)
             fprintf(out, " of at most %" PRIu64 " bytes", row->max);
         break;
+    case SCHEMA_DURATION:
     case SCHEMA_BOOL:
     case SCHEMA_CHOICE:
     case SCHEMA_STREAM:
@@ -101,8 +104,13 @@ static void print_rows(FILE *out, const struct schema_row *rows, const char *aro
     }
 }
 
+void schema_print_rows(FILE *out, const struct schema_row *rows)
+{
+    print_rows(out, rows, "", false);
+}
+
 void schema_print_reference(FILE *out)
 {
     fputs(head, out);
-    print_rows(out, config_schema, "", false);
+    schema_print_rows(out, config_schema);
 }

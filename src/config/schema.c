@@ -1,32 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config/schema.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/config.h"
-
-/* offsetof, and a compile error unless the member has the type that the row's kind reads and writes. */
-#define AT(type, member, want)                                                                         \
-    (offsetof(type, member) +                                                                          \
-     0 * sizeof(char[__builtin_types_compatible_p(__typeof__(((type *)0)->member), want) ? 1 : -1]))
-
-#define NUMBER(type, member) .kind = SCHEMA_NUMBER, .offset = AT(type, member, uint32_t)
-#define SIZE(type, member)   .kind = SCHEMA_SIZE, .offset = AT(type, member, uint64_t)
-#define BOOL(type, member)   .kind = SCHEMA_BOOL, .offset = AT(type, member, bool)
-#define TEXT(type, member)   .kind = SCHEMA_TEXT, .offset = AT(type, member, char *)
-#define NAME(type, member)   .kind = SCHEMA_NAME, .offset = AT(type, member, char *)
-#define PATH(type, member)   .kind = SCHEMA_PATH, .offset = AT(type, member, char *)
-#define STREAM(type, member) .kind = SCHEMA_STREAM, .offset = AT(type, member, struct config_stream)
-/* Enums are all of unsigned int's size and values, but not of its type. */
-#define CHOICE(type, member, list)                                                                     \
-    .kind = SCHEMA_CHOICE, .words = list,                                                              \
-    .offset = offsetof(type, member) +                                                                 \
-              0 * sizeof(char[sizeof(((type *)0)->member) == sizeof(unsigned) ? 1 : -1])
-#define MAP(type, member, rows) .kind = SCHEMA_MAP, .offset = offsetof(type, member), .children = rows
-#define LIST(type, member, n, rows, blank)                                                             \
-    .kind = SCHEMA_LIST, .offset = offsetof(type, member), .beside = AT(type, n, size_t),              \
-    .children = rows, .item_bytes = sizeof(blank), .blank_item = &blank
+#include "config/schema_rows.h"
 
 static const struct schema_row boot_rows[] = {
     {"kernel", PATH(struct config_boot, kernel), .required = true, .example = "vmlinuz",
@@ -323,6 +303,12 @@ const struct schema_row config_schema[] = {
     {0},
 };
 
+const struct schema_file config_schema_file = {
+    .rows = config_schema,
+    .what = "machine",
+    .example = "`cpus: 2`, `memory: 512MiB`",
+};
+
 unsigned schema_word_count(const struct schema_row *row)
 {
     unsigned count = 0;
@@ -336,12 +322,15 @@ char *schema_kind_text(const struct schema_row *row, char text[SCHEMA_KIND_TEXT_
     static const char *const names[] = {
         [SCHEMA_NUMBER] = "a whole number",
         [SCHEMA_SIZE] = "a size",
+        [SCHEMA_DURATION] = "a duration",
         [SCHEMA_BOOL] = "true or false",
         [SCHEMA_TEXT] = "text",
         [SCHEMA_NAME] = "a name",
         [SCHEMA_PATH] = "a path",
         [SCHEMA_STREAM] = "a path, stdio or none",
         [SCHEMA_CHOICE] = "one of",
+        [SCHEMA_WORDS] = "a list of texts",
+        [SCHEMA_PAIRS] = "a mapping of names to texts",
         [SCHEMA_MAP] = "a mapping",
         [SCHEMA_LIST] = "a list",
     };
@@ -367,6 +356,20 @@ void *schema_append(void *base, const struct schema_row *row)
     return item;
 }
 
+int schema_append_word(struct schema_words *words, const char *word)
+{
+    char **bigger = reallocarray(words->words, words->count + 2, sizeof(*bigger));
+    if (!bigger)
+        return -ENOMEM;
+    words->words = bigger;
+    char *copy = strdup(word);
+    if (!copy)
+        return -ENOMEM;
+    bigger[words->count++] = copy;
+    bigger[words->count] = NULL;
+    return 0;
+}
+
 void schema_free(void *base, const struct schema_row *rows)
 {
     for (const struct schema_row *row = rows; row->key; row++) {
@@ -380,6 +383,14 @@ void schema_free(void *base, const struct schema_row *rows)
         case SCHEMA_STREAM:
             free(((struct config_stream *)field)->path);
             break;
+        case SCHEMA_WORDS:
+        case SCHEMA_PAIRS: {
+            struct schema_words *words = field;
+            for (size_t i = 0; i < words->count; i++)
+                free(words->words[i]);
+            free(words->words);
+            break;
+        }
         case SCHEMA_MAP:
             schema_free(field, row->children);
             break;
@@ -390,6 +401,7 @@ void schema_free(void *base, const struct schema_row *rows)
             break;
         case SCHEMA_NUMBER:
         case SCHEMA_SIZE:
+        case SCHEMA_DURATION:
         case SCHEMA_BOOL:
         case SCHEMA_CHOICE:
             break;

@@ -3,7 +3,8 @@
 #define CONFIG_SCHEMA_H
 
 /*
- * The one table of what a machine file may say. From its rows come the YAML reader (yaml.c), the checks
+ * A table of what a file may say: of a machine file (config_schema), or a job file (job/job_file.h).
+ * From its rows come the YAML reader (yaml.c), the checks
  * of ranges, lengths and uniqueness for descriptions however made (validate.c), the reference text
  * (reference.c) and the freeing of a description. A new key is a new row and a field in config.h.
  */
@@ -13,18 +14,28 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "dayfly/config.h"
+
 enum schema_kind {
-    SCHEMA_NUMBER, /* uint32_t */
-    SCHEMA_SIZE,   /* uint64_t, bytes */
-    SCHEMA_BOOL,   /* bool */
-    SCHEMA_TEXT,   /* char * */
-    SCHEMA_NAME,   /* char *: letters, digits and . _ - */
-    SCHEMA_PATH,   /* char *: made absolute against the file's folder when read */
-    SCHEMA_STREAM, /* struct config_stream: a path, "stdio" or "none" */
-    SCHEMA_CHOICE, /* an enum that counts from 0: one of `words` */
-    SCHEMA_MAP,    /* keys of `children` */
+    SCHEMA_NUMBER,   /* uint32_t */
+    SCHEMA_SIZE,     /* uint64_t, bytes */
+    SCHEMA_DURATION, /* uint64_t, nanoseconds */
+    SCHEMA_BOOL,     /* bool */
+    SCHEMA_TEXT,     /* char * */
+    SCHEMA_NAME,     /* char *: letters, digits and . _ - */
+    SCHEMA_PATH,     /* char *: made absolute against the file's folder when read */
+    SCHEMA_STREAM,   /* struct config_stream: a path, "stdio" or "none" */
+    SCHEMA_CHOICE,   /* an enum that counts from 0: one of `words` */
+    SCHEMA_WORDS,    /* struct schema_words: a list of texts */
+    SCHEMA_PAIRS,    /* struct schema_words: any names, each with a text, kept as NAME=text */
+    SCHEMA_MAP,      /* keys of `children` */
     SCHEMA_LIST, /* items, each with the keys of `children`; or values, where that has one row without a
                     key ("") */
+};
+
+struct schema_words {
+    char **words; /* NULL behind the last */
+    size_t count;
 };
 
 struct schema_row {
@@ -35,9 +46,10 @@ struct schema_row {
     const char *fallback; /* what holds when the key is not there, in words; NULL: nothing */
     bool required;
     bool unique; /* no two items of the list have the same */
+    bool lines;  /* TEXT: may have several */
     size_t offset;
     uint64_t min,
-        max; /* NUMBER, SIZE: the value; TEXT, NAME, PATH: the most bytes; LIST: the most items */
+        max; /* NUMBER, SIZE: the value; TEXT, NAME, PATH: the most bytes; LIST, WORDS, PAIRS: items */
     /* PATH: of the descriptor that may stand for it. MAP: of the bool that says it was there.
      * LIST: of the count. 0: none (no such field is a struct's first). */
     size_t beside;
@@ -88,7 +100,36 @@ void *schema_append(void *base, const struct schema_row *row);
 /* Free what the rows own; the struct itself is the caller's. */
 void schema_free(void *base, const struct schema_row *rows);
 
-/* The reference of the machine file, in Markdown. */
+/* Append a copy of a text. Returns 0 or -ENOMEM. */
+int schema_append_word(struct schema_words *words, const char *word);
+
+/* What sort of file a table is of, for messages. */
+struct schema_file {
+    const struct schema_row *rows;
+    const char
+        *what; /* "machine": the file is a machine file, `dayfly help machine-file` tells of it */
+    const char *example; /* "`cpus: 2`, `memory: 512MiB`" */
+};
+
+extern const struct schema_file config_schema_file;
+
+/* What reads and checks a file by its table: places are marks of a description, which is a blank one
+ * where the table is not config_schema. */
+struct dayfly_config;
+
+/* As dayfly_config_parse_yaml and _load_yaml, into a struct of the table's. */
+int schema_parse_yaml(const struct schema_file *file, void *base, struct dayfly_config *marks,
+                      const char *name, const char *text, size_t text_bytes, const char *base_dir,
+                      dayfly_report_fn *report, void *opaque, struct dayfly_err *err);
+int schema_load_yaml(const struct schema_file *file, void *base, struct dayfly_config *marks,
+                     const char *path, dayfly_report_fn *report, void *opaque, struct dayfly_err *err);
+
+/* Whether the file at `path` is a mapping that has one of these keys (up to a NULL) and none of
+ * `without`, whatever else is in it. False also for what cannot be read. */
+bool schema_file_has_key(const char *path, const char *const *keys, const char *const *without);
+
+/* The reference of the machine file, in Markdown; and the part of such a text that comes from rows. */
 void schema_print_reference(FILE *out);
+void schema_print_rows(FILE *out, const struct schema_row *rows);
 
 #endif

@@ -149,7 +149,7 @@ static void check_text(struct validator *v, const struct schema_row *row, const 
     else if (row->kind == SCHEMA_NAME && !is_name(text))
         validate_fault(v, where, "letters, digits, dots, underscores and hyphens make a name",
                        "\"%.40s\" is not a name", text);
-    else if (row->kind == SCHEMA_TEXT && strpbrk(text, "\n\r"))
+    else if (row->kind == SCHEMA_TEXT && !row->lines && strpbrk(text, "\n\r"))
         validate_fault(v, where, "write it as one line", "the text has a line break in it");
 }
 
@@ -244,10 +244,27 @@ static void check_rows(struct validator *v, const struct schema_row *rows, const
         case SCHEMA_CHOICE:
             check_choice(v, row, where, *(const unsigned *)field);
             break;
+        case SCHEMA_DURATION:
+        case SCHEMA_WORDS:
+        case SCHEMA_PAIRS:
         case SCHEMA_BOOL:
             break;
         }
     }
+}
+
+int validate_rows(const struct dayfly_config *marks, const struct schema_row *rows, const void *base,
+                  validate_rest_fn *rest, void *rest_opaque, dayfly_report_fn *report, void *opaque,
+                  struct dayfly_err *err)
+{
+    struct validator v = {
+        .config = marks,
+        .reporter = {.file = marks->source, .report = report, .opaque = opaque, .err = err},
+    };
+    check_rows(&v, rows, base, "");
+    if (rest)
+        rest(rest_opaque, &v);
+    return v.reporter.errors ? -EINVAL : 0;
 }
 
 /* ---- what the host knows ---- */

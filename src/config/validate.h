@@ -34,6 +34,16 @@ int validate_open(struct validator *v, const char *where, const char *path, int 
 /* Note that the file is used, and refuse a second use unless both only read. */
 void validate_use(struct validator *v, const char *where, const struct stat *st, bool writes);
 
+/*
+ * Check what the schema knows of the struct at `base`, and then what `rest` (NULL: nothing) knows,
+ * which reports by validate_fault. Places are those of `marks`. Returns 0, or -EINVAL with the first
+ * fault in err.
+ */
+typedef void validate_rest_fn(void *opaque, struct validator *v);
+int validate_rows(const struct dayfly_config *marks, const struct schema_row *rows, const void *base,
+                  validate_rest_fn *rest, void *rest_opaque, dayfly_report_fn *report, void *opaque,
+                  struct dayfly_err *err);
+
 /* Disks: their files, whether they are free, and whether they can do what is asked (validate_disk.c).
  */
 void validate_disks(struct validator *v, const struct dayfly_config *config);

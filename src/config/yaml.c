@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading a machine file: libyaml's events, driven by the schema table.
+ * Reading a machine file, or another that has a schema: libyaml's events, driven by the schema table.
  *
  * The text is hostile. It is bounded in size and depth; aliases and anchors are refused, so that
  * nothing can multiply; unknown parts are skipped without being kept, and no list grows past what the
@@ -35,7 +35,9 @@ enum {
 struct yaml_reader {
     yaml_parser_t parser;
     struct reporter reporter;
-    struct dayfly_config *config;
+    struct dayfly_config *config; /* for its marks */
+    const struct schema_file *file;
+    void *base;
     const char *text;
     size_t text_bytes;
     const char *base_dir; /* NULL: the working directory */
@@ -298,6 +300,12 @@ static void store_stream(struct yaml_reader *reader, struct config_stream *strea
     }
 }
 
+static bool is_scalar(const struct schema_row *row)
+{
+    return row->kind != SCHEMA_MAP && row->kind != SCHEMA_LIST && row->kind != SCHEMA_WORDS &&
+           row->kind != SCHEMA_PAIRS;
+}
+
 static void read_scalar(struct yaml_reader *reader, const struct schema_row *row, void *base,
                         const yaml_event_t *event)
 {
@@ -328,6 +336,10 @@ static void read_scalar(struct yaml_reader *reader, const struct schema_row *row
         if (units_parse_size(text, &number, &why) == 0)
             *(uint64_t *)field = number;
         break;
+    case SCHEMA_DURATION:
+        if (units_parse_duration(text, &number, &why) == 0)
+            *(uint64_t *)field = number;
+        break;
     case SCHEMA_BOOL:
         wrong = !plain || (strcmp(text, "true") != 0 && strcmp(text, "false") != 0);
         if (!wrong)
@@ -351,6 +363,8 @@ static void read_scalar(struct yaml_reader *reader, const struct schema_row *row
     case SCHEMA_STREAM:
         store_stream(reader, field, text);
         break;
+    case SCHEMA_WORDS:
+    case SCHEMA_PAIRS:
     case SCHEMA_MAP:
     case SCHEMA_LIST:
         wrong = true;
@@ -468,6 +482,91 @@ static void read_list(struct yaml_reader *reader, const struct schema_row *row, 
     }
 }
 
+static void append_word(struct yaml_reader *reader, const struct schema_row *row, void *base,
+                        const char *word, yaml_mark_t mark)
+{
+    struct schema_words *words = schema_field(base, row);
+    if (words->count == row->max) {
+        fault(reader, mark, NULL, "too many: at most %u", (unsigned)row->max);
+        mark_faulty(reader);
+    } else if (words->count < row->max && schema_append_word(words, word) < 0) {
+        reader->rc = err_errno(reader->reporter.err, ENOMEM, "reading YAML");
+    }
+}
+
+/* Whether the event is a text, of a list or behind a name. Any scalar is one, but nothing at all. */
+static bool is_text(struct yaml_reader *reader, const yaml_event_t *event)
+{
+    if (event->type == YAML_SCALAR_EVENT && !is_null(event) &&
+        strlen((const char *)event->data.scalar.value) == event->data.scalar.length)
+        return true;
+    if (event->type != YAML_ALIAS_EVENT)
+        fault(reader, event->start_mark, "put it into quotes", "expected a text, without NUL bytes");
+    mark_faulty(reader);
+    skip_rest(reader, event->type);
+    return false;
+}
+
+/* The items of WORDS. They have no marks of their own, as they can be many: the list's is near. */
+static void read_words(struct yaml_reader *reader, const struct schema_row *row, void *base)
+{
+    yaml_event_t event;
+    for (size_t index = 0; next(reader, &event); index++) {
+        if (event.type == YAML_SEQUENCE_END_EVENT) {
+            yaml_event_delete(&event);
+            return;
+        }
+        size_t outside = enter_item(reader, index);
+        /* Also in the place of a faulty one: indexes stay the file's. */
+        const char *word = is_text(reader, &event) ? (const char *)event.data.scalar.value : "";
+        append_word(reader, row, base, word, event.start_mark);
+        leave(reader, outside);
+        yaml_event_delete(&event);
+    }
+}
+
+static bool has_pair(const struct schema_words *words, const char *pair)
+{
+    size_t len = strcspn(pair, "=") + 1;
+    for (size_t i = 0; i < words->count; i++)
+        if (strncmp(words->words[i], pair, len) == 0)
+            return true;
+    return false;
+}
+
+/* The names and texts of PAIRS. */
+static void read_pairs(struct yaml_reader *reader, const struct schema_row *row, void *base)
+{
+    yaml_event_t key, value;
+    while (next(reader, &key)) {
+        _cleanup_free_ char *pair = NULL;
+        yaml_mark_t mark = key.start_mark;
+        if (key.type == YAML_MAPPING_END_EVENT) {
+            yaml_event_delete(&key);
+            return;
+        }
+        bool good = is_text(reader, &key);
+        const char *name = good ? (const char *)key.data.scalar.value : "";
+        if (good && (!*name || strchr(name, '='))) {
+            fault(reader, mark, "write `NAME: text`", "\"%.40s\" is no name", name);
+            good = false;
+        }
+        if (next(reader, &value)) {
+            good = is_text(reader, &value) && good;
+            if (good && asprintf(&pair, "%s=%s", name, (const char *)value.data.scalar.value) < 0) {
+                pair = NULL;
+                reader->rc = err_errno(reader->reporter.err, ENOMEM, "reading YAML");
+            }
+            yaml_event_delete(&value);
+        }
+        if (pair && has_pair(schema_field(base, row), pair))
+            fault(reader, mark, NULL, "\"%.40s\" is given twice", name);
+        else if (pair)
+            append_word(reader, row, base, pair, mark);
+        yaml_event_delete(&key);
+    }
+}
+
 static void read_value(struct yaml_reader *reader, const struct schema_row *row, void *base,
                        const yaml_event_t *event)
 {
@@ -478,8 +577,11 @@ static void read_value(struct yaml_reader *reader, const struct schema_row *row,
         read_map(reader, row->children, schema_field(base, row));
     } else if (row->kind == SCHEMA_LIST && event->type == YAML_SEQUENCE_START_EVENT) {
         read_list(reader, row, base);
-    } else if (row->kind != SCHEMA_MAP && row->kind != SCHEMA_LIST &&
-               event->type == YAML_SCALAR_EVENT) {
+    } else if (row->kind == SCHEMA_WORDS && event->type == YAML_SEQUENCE_START_EVENT) {
+        read_words(reader, row, base);
+    } else if (row->kind == SCHEMA_PAIRS && event->type == YAML_MAPPING_START_EVENT) {
+        read_pairs(reader, row, base);
+    } else if (is_scalar(row) && event->type == YAML_SCALAR_EVENT) {
         read_scalar(reader, row, base, event);
     } else {
         wrong_kind(reader, row, false, event);
@@ -490,16 +592,17 @@ static void read_value(struct yaml_reader *reader, const struct schema_row *row,
 static void read_document(struct yaml_reader *reader)
 {
     yaml_event_t event;
+    char hint[128];
     if (!next(reader, &event))
         return;
     mark_here(reader, event.start_mark);
     if (event.type == YAML_MAPPING_START_EVENT) {
-        read_map(reader, config_schema, reader->config);
+        read_map(reader, reader->file->rows, reader->base);
     } else {
-        if (event.type != YAML_ALIAS_EVENT)
-            fault(reader, event.start_mark,
-                  "write `cpus: 2`, `memory: 512MiB` and so on, each in a line",
-                  "a machine file is a mapping");
+        if (event.type != YAML_ALIAS_EVENT) {
+            snprintf(hint, sizeof(hint), "write %s and so on, each in a line", reader->file->example);
+            fault(reader, event.start_mark, hint, "a %s file is a mapping", reader->file->what);
+        }
         mark_faulty(reader);
         skip_rest(reader, event.type);
     }
@@ -509,6 +612,7 @@ static void read_document(struct yaml_reader *reader)
 static void read_stream(struct yaml_reader *reader)
 {
     yaml_event_t event;
+    char hint[128];
     for (unsigned documents = 0; next(reader, &event);) {
         yaml_event_type_t type = event.type;
         yaml_mark_t mark = event.start_mark;
@@ -516,13 +620,15 @@ static void read_stream(struct yaml_reader *reader)
         if (type == YAML_DOCUMENT_START_EVENT && documents++ == 0) {
             read_document(reader);
         } else if (type == YAML_DOCUMENT_START_EVENT) {
-            fault(reader, mark, "put the second machine into a file of its own",
-                  "a machine file is one document");
+            snprintf(hint, sizeof(hint), "put the second %s into a file of its own",
+                     reader->file->what);
+            fault(reader, mark, hint, "a %s file is one document", reader->file->what);
             return;
         } else if (type == YAML_STREAM_END_EVENT) {
             if (documents == 0) {
                 mark_here(reader, mark);
-                fault(reader, mark, "see `dayfly help machine-file`", "the file is empty");
+                snprintf(hint, sizeof(hint), "see `dayfly help %s-file`", reader->file->what);
+                fault(reader, mark, hint, "the file is empty");
                 mark_faulty(reader);
             }
             return;
@@ -530,20 +636,22 @@ static void read_stream(struct yaml_reader *reader)
     }
 }
 
-int dayfly_config_parse_yaml(struct dayfly_config *config, const char *name, const char *text,
-                             size_t text_bytes, const char *base_dir, dayfly_report_fn *report,
-                             void *opaque, struct dayfly_err *err)
+int schema_parse_yaml(const struct schema_file *file, void *base, struct dayfly_config *config,
+                      const char *name, const char *text, size_t text_bytes, const char *base_dir,
+                      dayfly_report_fn *report, void *opaque, struct dayfly_err *err)
 {
     struct yaml_reader reader = {
         .reporter = {.file = name, .report = report, .opaque = opaque, .err = err},
         .config = config,
+        .file = file,
+        .base = base,
         .text = text,
         .text_bytes = text_bytes,
         .base_dir = base_dir && *base_dir ? base_dir : NULL,
     };
     if (text_bytes > MAX_FILE_BYTES)
-        return err_set(err, EFBIG, "%.80s is larger than %d KiB, which no machine file needs",
-                       name ? name : "the text", MAX_FILE_BYTES / 1024);
+        return err_set(err, EFBIG, "%.80s is larger than %d KiB, which no %s file needs",
+                       name ? name : "the text", MAX_FILE_BYTES / 1024, file->what);
     char *source = name ? strdup(name) : NULL;
     if ((name && !source) || !yaml_parser_initialize(&reader.parser)) {
         free(source);
@@ -560,15 +668,15 @@ int dayfly_config_parse_yaml(struct dayfly_config *config, const char *name, con
     return reader.reporter.errors ? -EINVAL : 0;
 }
 
-int dayfly_config_load_yaml(struct dayfly_config *config, const char *path, dayfly_report_fn *report,
-                            void *opaque, struct dayfly_err *err)
+int schema_load_yaml(const struct schema_file *file, void *base, struct dayfly_config *config,
+                     const char *path, dayfly_report_fn *report, void *opaque, struct dayfly_err *err)
 {
     _cleanup_free_ char *text = NULL;
     size_t text_bytes = 0;
     int rc = io_read_file(AT_FDCWD, path, MAX_FILE_BYTES, &text, &text_bytes);
     if (rc == -EFBIG)
-        return err_set(err, EFBIG, "%.80s is larger than %d KiB, which no machine file needs", path,
-                       MAX_FILE_BYTES / 1024);
+        return err_set(err, EFBIG, "%.80s is larger than %d KiB, which no %s file needs", path,
+                       MAX_FILE_BYTES / 1024, file->what);
     if (rc)
         return err_errno(err, -rc, "%.150s", path);
 
@@ -576,5 +684,59 @@ int dayfly_config_load_yaml(struct dayfly_config *config, const char *path, dayf
     _cleanup_free_ char *base_dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup("");
     if (!base_dir)
         return err_errno(err, ENOMEM, "reading YAML");
-    return dayfly_config_parse_yaml(config, path, text, text_bytes, base_dir, report, opaque, err);
+    return schema_parse_yaml(file, base, config, path, text, text_bytes, base_dir, report, opaque, err);
+}
+
+int dayfly_config_parse_yaml(struct dayfly_config *config, const char *name, const char *text,
+                             size_t text_bytes, const char *base_dir, dayfly_report_fn *report,
+                             void *opaque, struct dayfly_err *err)
+{
+    return schema_parse_yaml(&config_schema_file, config, config, name, text, text_bytes, base_dir,
+                             report, opaque, err);
+}
+
+int dayfly_config_load_yaml(struct dayfly_config *config, const char *path, dayfly_report_fn *report,
+                            void *opaque, struct dayfly_err *err)
+{
+    return schema_load_yaml(&config_schema_file, config, config, path, report, opaque, err);
+}
+
+static bool is_one_of(const char *word, const char *const *list)
+{
+    for (; *list; list++)
+        if (strcmp(word, *list) == 0)
+            return true;
+    return false;
+}
+
+bool schema_file_has_key(const char *path, const char *const *keys, const char *const *without)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t text_bytes = 0;
+    yaml_parser_t parser;
+    yaml_event_t event;
+    bool found = false, refused = false, over = false, key = true;
+    if (io_read_file(AT_FDCWD, path, MAX_FILE_BYTES, &text, &text_bytes) < 0 ||
+        !yaml_parser_initialize(&parser))
+        return false;
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, text_bytes);
+    for (unsigned depth = 0; !over && yaml_parser_parse(&parser, &event);) {
+        bool begins = event.type == YAML_MAPPING_START_EVENT || event.type == YAML_SEQUENCE_START_EVENT;
+        bool ends = event.type == YAML_MAPPING_END_EVENT || event.type == YAML_SEQUENCE_END_EVENT;
+        over = event.type == YAML_DOCUMENT_END_EVENT || event.type == YAML_STREAM_END_EVENT ||
+               (begins && depth >= MAX_DEPTH) ||
+               (depth == 0 && event.type == YAML_SEQUENCE_START_EVENT);
+        depth -= ends;
+        if (event.type == YAML_SCALAR_EVENT && depth == 1 && key) {
+            found |= is_one_of((const char *)event.data.scalar.value, keys);
+            refused |= is_one_of((const char *)event.data.scalar.value, without);
+        }
+        /* In the outer mapping each node that is whole is a key and a value in turn. */
+        if (depth == 1 && (ends || event.type == YAML_SCALAR_EVENT || event.type == YAML_ALIAS_EVENT))
+            key = !key;
+        depth += begins;
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&parser);
+    return found && !refused;
 }
