@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "job/start_state.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/config.h"
 #include "image/initramfs.h"
 #include "util/cleanup.h"
+#include "util/err.h"
 
 /* What the guest finds, not what the world answers; a published port is the host's affair. NULL when
  * memory runs out. */
@@ -80,4 +82,23 @@ json_t *start_state_json(const struct start_state *state)
         return NULL;
     }
     return result;
+}
+
+int start_state_expect(const struct start_state *state, const char *digest, struct dayfly_err *err)
+{
+    struct digest wanted;
+    char text[DIGEST_STR_BYTES];
+    if (!digest_parse(digest, &wanted))
+        return err_set(err, EINVAL,
+                       "\"%.80s\" is no digest of a start state, which is sha256: and 64 "
+                       "hexadecimal digits",
+                       digest);
+    json_t *json = start_state_json(state);
+    if (!json)
+        return err_set(err, ENOMEM, "out of memory");
+    snprintf(text, sizeof(text), "%s", json_string_value(json_object_get(json, "digest")));
+    json_decref(json);
+    return strcmp(text, digest) == 0
+               ? 0
+               : err_set(err, ESTALE, "the start state is %s, and not %s as expected", text, digest);
 }

@@ -12,6 +12,7 @@
 
 #include <jansson.h>
 
+#include "dayfly/error.h"
 #include "image/digest.h"
 #include "job/net.h"
 #include "job/share.h"
@@ -28,5 +29,9 @@ struct start_state {
 
 /* {"digest", "kernel", "image", "agent", "machine"}; NULL when memory runs out. */
 json_t *start_state_json(const struct start_state *state);
+
+/* 0 when `digest` is this state's; -ESTALE when it is another's, with both in err; -EINVAL for a text
+ * that is none; -ENOMEM. */
+int start_state_expect(const struct start_state *state, const char *digest, struct dayfly_err *err);
 
 #endif
