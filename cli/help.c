@@ -5,6 +5,7 @@
 
 #include "command.h"
 #include "config/schema.h"
+#include "job/job_file.h"
 #include "util/arith.h"
 
 enum { WIDTH = 80, OPTION_COLUMN = 28 };
@@ -230,6 +231,7 @@ static const struct {
     const char *name, *summary;
     void (*print)(FILE *out);
 } topics[] = {
+    {"job-file", "what may stand in a job file", job_file_print_reference},
     {"machine-file", "what may stand in a machine file", schema_print_reference},
 };
 

@@ -19,27 +19,18 @@
 #include "job/audit.h"
 #include "job/job.h"
 #include "job/report.h"
+#include "run_options.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/home.h"
 #include "util/text.h"
 
-struct run_options {
-    const char *engine;
-    uint64_t cpus, memory, disk, timeout, artifact_limit;
-    struct word_list env, shares, allow, publish, secrets, env_secrets, artifacts;
-    const char *entrypoint, *workdir, *user, *kernel, *report, *net;
-    bool interactive, tty, verbose, quiet, audit, artifact_required;
-};
-
-static const struct run_options defaults = {
-    .engine = "auto",
-    .memory = JOB_DEFAULT_MEMORY_BYTES,
-    .disk = JOB_DEFAULT_DISK_BYTES,
-    .artifact_limit = JOB_ARTIFACT_DEFAULT_LIMIT,
-};
-
 static const struct option_row rows[] = {
+    {"file", 'f', "FILE",
+     "take the job from a file (see 'dayfly help job-file'); all words are then CMD",
+     OPTION_STRING(struct run_options, file)},
+    {"image", 0, "NAME", "the image, instead of the first word or the file's; all words are then CMD",
+     OPTION_STRING(struct run_options, image)},
     ENGINE_OPTION(struct run_options, engine),
     {"cpus", 0, "N", "processors of the machine (default: the host's, at most 8)",
      OPTION_NUMBER(struct run_options, cpus, 1, 254)},
@@ -90,6 +81,9 @@ static const struct option_row rows[] = {
     {"interactive", 'i', NULL, "give the command the caller's standard input",
      OPTION_FLAG(struct run_options, interactive)},
     {"tty", 't', NULL, "give the command a terminal", OPTION_FLAG(struct run_options, tty)},
+    {"expect-state", 0, "DIGEST",
+     "start only from this state (a report's start_state.digest), else fail with status 125",
+     OPTION_STRING(struct run_options, expect_state)},
     {"report", 0, "FILE", "write the job's report there, as JSON",
      OPTION_STRING(struct run_options, report)},
     {"audit", 0, NULL,
@@ -102,6 +96,7 @@ static const struct option_row rows[] = {
 };
 
 static const struct example examples[] = {
+    {"dayfly run -f job.yaml", "a job from a file"},
     {"dayfly run debian -- uname -r", "a command in a fresh Debian"},
     {"dayfly run -it debian", "a shell to look around in; all it changes is gone afterwards"},
     {"tar c . | dayfly run -i debian -- sh -c 'tar x && make test'",
@@ -146,6 +141,8 @@ static void raw_terminal_enter(struct raw_terminal *raw)
 /* One line of progress, rewritten in place, on a terminal only. */
 struct teller {
     const struct run_options *options;
+    const struct job_step *steps;
+    size_t step_count;
     struct raw_terminal raw;
     bool on_terminal;
     bool line_open;
@@ -169,6 +166,16 @@ static void progress(void *opaque, const char *what)
     fprintf(stderr, "dayfly: %s...", what);
     fflush(stderr);
     teller->line_open = true;
+}
+
+static void step_begins(void *opaque, size_t index)
+{
+    struct teller *teller = opaque;
+    if (teller->options->quiet)
+        return;
+    close_line(teller);
+    fprintf(stderr, "dayfly: [%zu/%zu] %s%s\n", index + 1, teller->step_count,
+            teller->steps[index].name, teller->raw.active ? "\r" : "");
 }
 
 static void chosen(void *opaque, const char *engine, const char *why)
@@ -340,9 +347,10 @@ static int tell_artifacts(const struct call *call, const struct run_options *opt
     return lacks && options->artifact_required && !status ? EXIT_DAYFLY : status;
 }
 
-static int finish(const struct call *call, const struct run_options *options, struct job_result *result,
+static int finish(const struct call *call, const struct run_request *request, struct job_result *result,
                   struct audit *audit, struct dayfly_err *err)
 {
+    const struct run_options *options = &request->options;
     int status = guest_result_status(&result->guest);
     const struct guest_result *guest = &result->guest;
     if (guest->outcome == GUEST_REFUSED)
@@ -353,6 +361,9 @@ static int finish(const struct call *call, const struct run_options *options, st
                 (double)options->timeout / 1e9);
     else if (guest->outcome == GUEST_NONE)
         fprintf(stderr, "%s: the command was killed and did not end\n", call->name);
+    if (status && request->step_count && !options->quiet)
+        fprintf(stderr, "%s: %s failed with status %d\n", call->name,
+                request->steps[result->last_step].name, status);
     status = tell_artifacts(call, options, &result->artifacts, status);
     if (options->verbose)
         tell_times(&result->timings);
@@ -413,16 +424,20 @@ static void shares_finish(struct shares *shares)
 
 static int run(const struct call *call)
 {
-    const struct run_options *options = call->options;
     struct dayfly_err err = {0};
-    struct teller teller = {.options = options, .on_terminal = isatty(STDERR_FILENO)};
+    _cleanup_(run_request_finish) struct run_request request;
+    if (run_request_make(call, &request, &err) < 0)
+        return command_fail(call, &err);
+    const struct run_options *options = &request.options;
+    struct teller teller = {
+        .options = options,
+        .steps = request.steps,
+        .step_count = request.step_count,
+        .on_terminal = isatty(STDERR_FILENO),
+    };
     struct log log = {.write = log_to_stderr, .level = options->verbose ? LOG_WARN : LOG_ERROR};
     struct winsize size = {.ws_row = 24, .ws_col = 80};
 
-    _cleanup_close_ int signals = catch_signals(&err);
-    if (signals < 0)
-        return command_fail(call, &err);
-    ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
     _cleanup_(free_strings) char **strings = NULL;
     _cleanup_free_ const char **env = environment(&options->env, options->tty, &strings);
     if (!env) {
@@ -430,6 +445,17 @@ static int run(const struct call *call)
         return command_fail(call, &err);
     }
 
+    /* Before anything is started, which would inherit a variable that is a secret; and before signals
+     * are caught, as a pipe that is a source may let us wait. */
+    _cleanup_(secrets_finish) struct secrets secrets = {0};
+    keep_no_core();
+    if (load_secrets(options, &log, &secrets, &err) < 0)
+        return command_fail(call, &err);
+
+    _cleanup_close_ int signals = catch_signals(&err);
+    if (signals < 0)
+        return command_fail(call, &err);
+    ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
     _cleanup_(shares_finish) struct shares shares = {.count = options->shares.count};
     if (job_shares_parse(options->shares.words, shares.count, &shares.list, &err) < 0)
         return command_fail(call, &err);
@@ -445,20 +471,17 @@ static int run(const struct call *call)
     if (job_net_parse(&network, &net, &err) < 0)
         return command_fail(call, &err);
 
-    _cleanup_(artifacts_finish) struct artifacts artifacts = {.count = options->artifacts.count};
-    if (job_artifacts_parse(options->artifacts.words, artifacts.count, NULL, &artifacts.list, &err) < 0)
-        return command_fail(call, &err);
-
-    /* Before anything of the host's is started: a variable that was a secret is not to be inherited. */
-    _cleanup_(secrets_finish) struct secrets secrets = {0};
-    keep_no_core();
-    if (load_secrets(options, &log, &secrets, &err) < 0)
+    _cleanup_(artifacts_finish) struct artifacts artifacts = {.count = request.artifact_count};
+    if (job_artifacts_parse(request.artifacts, artifacts.count, &artifacts.list, &err) < 0)
         return command_fail(call, &err);
 
     struct job_options job = {
-        .image = call->operands[0],
+        .image = options->image,
         .kernel = options->kernel,
-        .argv = call->operands + 1,
+        .argv = request.argv,
+        .steps = request.steps,
+        .step_count = request.step_count,
+        .expect_state = options->expect_state,
         .env = env,
         .entrypoint = options->entrypoint,
         .workdir = options->workdir,
@@ -486,6 +509,7 @@ static int run(const struct call *call)
         .signal_fd = signals,
         .tty_fd = options->tty ? STDIN_FILENO : -1,
         .progress = progress,
+        .step = step_begins,
         .chosen = chosen,
         .opaque = &teller,
         .log = &log,
@@ -497,7 +521,7 @@ static int run(const struct call *call)
     int r = job_run(&job, &result, &err);
     raw_terminal_leave(&teller.raw);
     if (r == 0)
-        return finish(call, options, &result, audit, &err);
+        return finish(call, &request, &result, audit, &err);
     int status = r == -EINTR ? EXIT_SIGNAL + result.interrupted : command_fail(call, &err);
     json_decref(result.artifacts.rows);
     if (result.console) {
@@ -561,6 +585,12 @@ const struct command run_command = {
         "argument. It is on no disk, in no log and no report; where the command prints it, or its "
         "base64, *** stands in its place. --secret-env gives a variable instead, which every process "
         "of the command inherits and can show.\n\n"
+        "-f FILE takes a job from a YAML file: an image, steps and whatever stands here. A step is a "
+        "script for /bin/sh -e or a program; the first that fails is the last, and its status the "
+        "job's. "
+        "Options of the command line replace single values of the file, and add to its lists. All "
+        "words "
+        "are then CMD, instead of the file's command and steps.\n\n"
         "--artifact copies files out of the machine when the command has ended, however it ended, and "
         "after what it left running was killed. GUEST is a path or a pattern (*, ?, []), relative to "
         "the command's directory; HOST is what it is to be called, or a directory when it ends with a "
@@ -574,13 +604,11 @@ const struct command run_command = {
         "or, with a command that did not, an artifact could not be copied; "
         "126 "
         "when the command cannot be executed; 127 when it is not there; 128+N when signal N ended it.",
-    .operands = "IMAGE [--] [CMD [ARG...]]",
-    .min_operands = 1,
+    .operands = "[IMAGE] [--] [CMD [ARG...]]",
     .max_operands = OPERANDS_ANY,
     .stop_after = 1,
     .rows = rows,
     .options_size = sizeof(struct run_options),
-    .defaults = &defaults,
     .examples = examples,
     .run = run,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `dayfly validate`: every fault of a machine file, in the order of the file. */
+/* `dayfly validate`: every fault of a machine or job file, in the order of the file. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include "command.h"
 #include "dayfly/config.h"
 #include "fault.h"
+#include "job/job_file.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/text.h"
@@ -105,23 +106,36 @@ static int print_json(const char *file, const struct faults *faults, struct dayf
     return rc;
 }
 
+static int check_machine(const char *file, struct faults *faults, struct dayfly_err *err)
+{
+    struct dayfly_config *config;
+    int rc = dayfly_config_new(&config);
+    if (rc)
+        return err_errno(err, -rc, "%s", file);
+    rc = dayfly_config_load_yaml(config, file, collect, faults, err);
+    if (rc == 0 || rc == -EINVAL)
+        rc = dayfly_config_validate(config, collect, faults, err);
+    dayfly_config_free(config);
+    return rc;
+}
+
+static int check_job(const char *file, struct faults *faults, struct dayfly_err *err)
+{
+    struct job_file *job;
+    int rc = job_file_load(file, &job, collect, faults, err);
+    job_file_free(job);
+    return rc;
+}
+
 static int validate_run(const struct call *call)
 {
     const struct validate_options *options = call->options;
     const char *file = call->operands[0];
     struct dayfly_err err = {0};
-    struct dayfly_config *config;
     _cleanup_(faults_finish) struct faults faults = {0};
 
-    int rc = dayfly_config_new(&config);
-    if (rc) {
-        err_errno(&err, -rc, "%s", file);
-        return command_fail(call, &err);
-    }
-    rc = dayfly_config_load_yaml(config, file, collect, &faults, &err);
-    if (rc == 0 || rc == -EINVAL)
-        rc = dayfly_config_validate(config, collect, &faults, &err);
-    dayfly_config_free(config);
+    int rc =
+        job_file_is_one(file) ? check_job(file, &faults, &err) : check_machine(file, &faults, &err);
     if (faults.incomplete)
         rc = err_errno(&err, ENOMEM, "%s", file);
     if (rc && rc != -EINVAL)
@@ -144,11 +158,12 @@ static const struct option_row rows[] = {
 
 const struct command validate_command = {
     .name = "validate",
-    .summary = "name every fault of a machine file, and change nothing",
+    .summary = "name every fault of a machine or job file, and change nothing",
     .description =
         "Reads FILE, looks at the files that it names and at this host, and prints every fault "
         "with line, column and what to do about it. Nothing is created, started or kept open.\n\n"
-        "`dayfly help machine-file` says what may stand in it.",
+        "`dayfly help machine-file` and `dayfly help job-file` say what may stand in it. A file is a "
+        "job's when it names an image, steps or the like, and nothing that a machine alone has.",
     .operands = "FILE",
     .min_operands = 1,
     .max_operands = 1,
@@ -157,6 +172,7 @@ const struct command validate_command = {
     .run = validate_run,
     .examples =
         (const struct example[]){{"dayfly validate machine.yaml", "check a machine"},
+                                 {"dayfly validate job.yaml", "check a job"},
                                  {"dayfly validate --json machine.yaml | jq .faults", "for a program"},
                                  {0}},
 };

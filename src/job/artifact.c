@@ -56,24 +56,18 @@ static int check_writable(const char *dir, struct dayfly_err *err)
 }
 
 /* Part `host` into a directory and a name in it. */
-static int parse_host(struct job_artifact *out, const char *host, const char *base,
-                      struct dayfly_err *err)
+static int parse_host(struct job_artifact *out, const char *host, struct dayfly_err *err)
 {
-    bool relative = host[0] != '/' && base && base[0];
     size_t len = strlen(host);
-    if (asprintf(&out->dir, "%s%s%s", relative ? base : "", relative ? "/" : "", len ? host : ".") <
-        0) {
-        out->dir = NULL;
+    if (!(out->dir = strdup(len ? host : ".")))
         return err_set(err, ENOMEM, "out of memory");
-    }
     bool into = !len || host[len - 1] == '/' || strpbrk(out->pattern, "*?[") || is_directory(out->dir);
     for (len = strlen(out->dir); len > 1 && out->dir[len - 1] == '/'; len--)
         out->dir[len - 1] = '\0';
     if (into)
         return check_writable(out->dir, err);
     char *slash = strrchr(out->dir, '/');
-    const char *name = slash ? slash + 1 : out->dir;
-    if (!(out->name = strdup(name)))
+    if (!(out->name = strdup(slash ? slash + 1 : out->dir)))
         return err_set(err, ENOMEM, "out of memory");
     if (strlen(out->name) > NAME_MAX)
         return err_set(err, ENAMETOOLONG, "%.60s... is too long for a name", out->name);
@@ -84,20 +78,20 @@ static int parse_host(struct job_artifact *out, const char *host, const char *ba
     return check_writable(out->dir, err);
 }
 
-static int parse_word(const char *word, const char *base, struct job_artifact *out,
+static int parse_word(const struct job_artifact_word *word, struct job_artifact *out,
                       struct dayfly_err *err)
 {
-    const char *colon = strrchr(word, ':');
-    out->pattern = colon ? strndup(word, (size_t)(colon - word)) : strdup(word);
+    const char *colon = word->host ? NULL : strrchr(word->word, ':');
+    out->pattern = colon ? strndup(word->word, (size_t)(colon - word->word)) : strdup(word->word);
     if (!out->pattern)
         return err_set(err, ENOMEM, "out of memory");
     if (!out->pattern[0])
         return err_set(err, EINVAL, "what to copy is missing");
-    return parse_host(out, colon ? colon + 1 : "", base, err);
+    return parse_host(out, word->host ? word->host : colon ? colon + 1 : "", err);
 }
 
-int job_artifacts_parse(const char *const *words, size_t count, const char *base,
-                        struct job_artifact **out, struct dayfly_err *err)
+int job_artifacts_parse(const struct job_artifact_word *words, size_t count, struct job_artifact **out,
+                        struct dayfly_err *err)
 {
     *out = NULL;
     if (count > JOB_ARTIFACTS_MAX)
@@ -105,8 +99,8 @@ int job_artifacts_parse(const char *const *words, size_t count, const char *base
     struct job_artifact *list = calloc(count + 1, sizeof(*list));
     int r = list ? 0 : err_set(err, ENOMEM, "out of memory");
     for (size_t i = 0; i < count && r == 0; i++)
-        if ((r = parse_word(words[i], base, &list[i], err)) < 0)
-            err_wrap(err, "--artifact %.100s", words[i]);
+        if ((r = parse_word(&words[i], &list[i], err)) < 0)
+            err_wrap(err, "artifact %.100s", words[i].word);
     if (r < 0) {
         job_artifacts_free(list, count);
         return r;

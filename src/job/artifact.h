@@ -29,15 +29,19 @@ struct job_artifact {
     char *name;    /* NULL: what it is called in the guest */
 };
 
+struct job_artifact_word {
+    const char *word; /* GUEST[:HOST] */
+    const char *host; /* then the word is GUEST alone; NULL: it is not */
+};
+
 /*
  * Read GUEST[:HOST], one a word; the last colon ends GUEST. HOST is what the file or directory is to be
  * called. It is a directory for it to appear in when it ends with a slash, is one already, or GUEST has
- * one of * ? [ in it; without HOST that is the current directory. A relative HOST is one of `base`
- * (NULL: the current directory). Checks that it can be written to. The caller frees *out with
- * job_artifacts_free.
+ * one of * ? [ in it; without HOST that is the current directory. Checks that it can be written to. The
+ * caller frees *out with job_artifacts_free.
  */
-int job_artifacts_parse(const char *const *words, size_t count, const char *base,
-                        struct job_artifact **out, struct dayfly_err *err);
+int job_artifacts_parse(const struct job_artifact_word *words, size_t count, struct job_artifact **out,
+                        struct dayfly_err *err);
 void job_artifacts_free(struct job_artifact *artifacts, size_t count);
 
 struct job_artifact_result {

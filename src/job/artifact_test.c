@@ -69,9 +69,10 @@ static struct job_artifact_result collect(struct both *b, const char *script, ui
                                                                  .out_fd = -1,
                                                                  .err_fd = STDERR_FILENO})),
                 0);
-    while (words[count])
-        count++;
-    if (job_artifacts_parse(words, count, NULL, &list, &err) < 0 ||
+    struct job_artifact_word parts[8] = {{0}};
+    for (; words[count]; count++)
+        parts[count].word = words[count];
+    if (job_artifacts_parse(parts, count, &list, &err) < 0 ||
         job_artifacts_collect(b->x->g, list, count, &how, not_cancelled, NULL, &result, &err) < 0)
         fail_msg("%s", err.msg);
     job_artifacts_free(list, count);
@@ -255,7 +256,7 @@ static void test_words(void **state)
     struct job_artifact *list;
     struct dayfly_err err;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-        assert_true(job_artifacts_parse(&bad[i], 1, NULL, &list, &err) < 0);
+        assert_true(job_artifacts_parse(&(struct job_artifact_word){bad[i], NULL}, 1, &list, &err) < 0);
     static const char *const words[] = {"/a/b",   "/a:b",    "/a:b/", "/a/*:b",
                                         "/a:b:c", "/a:/tmp", "/a:/x", "x:"};
     static const struct {
@@ -265,7 +266,7 @@ static void test_words(void **state)
         {"/a:b", ".", "c"},  {"/a", "/tmp", NULL}, {"/a", "/", "x"},  {"x", ".", NULL},
     };
     for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-        if (job_artifacts_parse(&words[i], 1, NULL, &list, &err) < 0) {
+        if (job_artifacts_parse(&(struct job_artifact_word){words[i], NULL}, 1, &list, &err) < 0) {
             assert_true(geteuid() != 0 && want[i].dir[0] == '/');
             continue;
         }
@@ -277,9 +278,10 @@ static void test_words(void **state)
             assert_null(list->name);
         job_artifacts_free(list, 1);
     }
-    static const char *const relative[] = {"/a:b/c"};
-    assert_int_equal(job_artifacts_parse(relative, 1, "base", &list, NULL), 0);
-    assert_string_equal(list->dir, "base/b");
+    static const struct job_artifact_word apart = {"/a:b", "base:c/d"};
+    assert_int_equal(job_artifacts_parse(&apart, 1, &list, NULL), 0);
+    assert_string_equal(list->pattern, "/a:b");
+    assert_string_equal(list->dir, "base:c");
     job_artifacts_free(list, 1);
 }
 
@@ -341,7 +343,7 @@ static void play(int fd, const struct liar *l)
 /* What a collection from this guest, of the one pattern "m", comes to. */
 static int collect_from(const struct liar *l, struct job_artifact_result *result)
 {
-    static const char *const words[] = {"m"};
+    static const struct job_artifact_word word = {"m", NULL};
     struct job_artifact_options how = {.cwd = "/", .limit_bytes = 1000, .cancel_fd = -1};
     struct job_artifact *list;
     struct guest_wait wait = soon();
@@ -359,7 +361,7 @@ static int collect_from(const struct liar *l, struct job_artifact_result *result
     assert_int_equal(guest_new(fds[0], &g, NULL), 0);
     assert_int_equal(guest_wait_hello(g, &wait, &hello, NULL), 0);
     assert_int_equal(guest_setup(g, &SETUP, &wait, &ready, NULL), 0);
-    assert_int_equal(job_artifacts_parse(words, 1, NULL, &list, NULL), 0);
+    assert_int_equal(job_artifacts_parse(&word, 1, &list, NULL), 0);
     int r = job_artifacts_collect(g, list, 1, &how, not_cancelled, NULL, result, NULL);
     job_artifacts_free(list, 1);
     guest_free(g);

@@ -76,6 +76,7 @@ struct run {
     struct dayfly_vm *vm;
     struct guest *guest;
     struct mask *mask; /* of the secrets; NULL: there are none */
+    json_t *steps;     /* for the report; NULL: none has ended */
 
     int wake_fd; /* readable when something below changed */
     pthread_mutex_t lock;
@@ -169,6 +170,29 @@ static unsigned default_cpus(void)
 {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return (unsigned)MAX(1, MIN(online, JOB_MAX_DEFAULT_CPUS));
+}
+
+/* Once the parts are open. */
+static struct start_state state_of(const struct run *run)
+{
+    const struct job_options *options = run->options;
+    return (struct start_state){
+        .kernel = run->kernel.digest,
+        .image = run->image.root_digest,
+        .command_line = command_line,
+        .cpus = options->cpus ? options->cpus : default_cpus(),
+        .memory_bytes = options->memory_bytes,
+        .disk_bytes = options->disk_bytes,
+        .shares = options->shares,
+        .share_count = options->share_count,
+        .net = has_net(options) ? options->net : NULL,
+    };
+}
+
+static int expect_state(const struct run *run, struct dayfly_err *err)
+{
+    const struct start_state state = state_of(run);
+    return run->options->expect_state ? start_state_expect(&state, run->options->expect_state, err) : 0;
 }
 
 static int describe(struct run *run, struct dayfly_err *err)
@@ -433,23 +457,18 @@ static const char *cwd_of(const struct run *run)
     return run->options->workdir ? run->options->workdir : *image ? image : "/";
 }
 
-static int run_command(struct run *run, struct job_result *result, struct dayfly_err *err)
+/* One command, to its end. */
+static int run_one(struct run *run, const char *const *argv, const char *const *env,
+                   uint64_t deadline_ns, struct guest_result *result, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
-    const struct oci_config *image = &run->image.config;
-    _cleanup_free_ const char **argv = command_of(options, image);
-    _cleanup_free_ const char **env = merge_env((const char *const *)image->env, options->env);
-    if (!argv || !env)
-        return err_set(err, ENOMEM, "out of memory");
-    if (!argv[0])
-        return err_set(err, EINVAL, "image %s names no command: give one behind it", run->image.name);
-
+    const char *image_user = run->image.config.user;
     const struct guest_command command = {
         .argv = argv,
         .env = env,
-        .user = options->user  ? options->user
-                : *image->user ? image->user
-                               : NULL,
+        .user = options->user ? options->user
+                : *image_user ? image_user
+                              : NULL,
         .cwd = cwd_of(run),
         .make_cwd = !options->workdir,
         .secrets = options->secret_count > 0,
@@ -461,18 +480,59 @@ static int run_command(struct run *run, struct job_result *result, struct dayfly
         .out_fd = options->out_fd,
         .err_fd = options->err_fd,
     };
-    uint64_t begin = clock_ns();
-    struct guest_pump pump = {
+    const struct guest_pump pump = {
         .cancel_fd = -1,
-        .deadline_ns = options->timeout_ns ? begin + options->timeout_ns : 0,
+        .deadline_ns = deadline_ns,
         .signal_fd = options->signal_fd,
         .tty_fd = options->tty_fd,
     };
     uint32_t session;
     int r = guest_exec(run->guest, &command, &session, err);
-    if (r < 0)
-        return r;
-    r = guest_pump(run->guest, session, &pump, &result->guest, err);
+    return r < 0 ? r : guest_pump(run->guest, session, &pump, result, err);
+}
+
+static int run_steps(struct run *run, const char *const *env, uint64_t deadline_ns,
+                     struct job_result *result, struct dayfly_err *err)
+{
+    const struct job_options *options = run->options;
+    for (size_t i = 0; i < options->step_count; i++) {
+        uint64_t begin = clock_ns();
+        if (options->step)
+            options->step(options->opaque, i);
+        result->last_step = i;
+        int r = run_one(run, options->steps[i].argv, env, deadline_ns, &result->guest, err);
+        if (r < 0)
+            return r;
+        struct guest_result *guest = &result->guest;
+        if (options->want_report &&
+            report_step(&run->steps, options->steps[i].name, clock_ns() - begin, guest) < 0)
+            return err_set(err, ENOMEM, "out of memory for the report");
+        if (guest_result_status(guest) != 0)
+            return 0;
+        if (guest->interrupted && i + 1 < options->step_count) {
+            /* It took the signal well, but those behind it do not run: the job did not succeed. */
+            guest->outcome = GUEST_SIGNALED;
+            guest->signal = guest->interrupted;
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static int run_command(struct run *run, struct job_result *result, struct dayfly_err *err)
+{
+    const struct job_options *options = run->options;
+    const struct oci_config *image = &run->image.config;
+    _cleanup_free_ const char **argv = command_of(options, image);
+    _cleanup_free_ const char **env = merge_env((const char *const *)image->env, options->env);
+    if (!argv || !env)
+        return err_set(err, ENOMEM, "out of memory");
+    if (!argv[0] && !options->step_count)
+        return err_set(err, EINVAL, "image %s names no command: give one behind it", run->image.name);
+    uint64_t begin = clock_ns();
+    uint64_t deadline_ns = options->timeout_ns ? begin + options->timeout_ns : 0;
+    int r = options->step_count ? run_steps(run, env, deadline_ns, result, err)
+                                : run_one(run, argv, env, deadline_ns, &result->guest, err);
     run->timings.command_ns = clock_ns() - begin;
     return r;
 }
@@ -557,6 +617,7 @@ static void run_finish(struct run *run)
 {
     guest_free(run->guest);
     mask_free(run->mask);
+    json_decref(run->steps);
     dayfly_vm_free(run->vm);
     dayfly_config_free(run->config);
     close_fd(&run->agent_fd);
@@ -589,7 +650,8 @@ static int run_all(struct run *run, struct job_result *result, struct report_fac
 {
     int r;
     say(run, "preparing");
-    if ((r = open_parts(run, err)) < 0 || (r = create(run, err)) < 0)
+    if ((r = open_parts(run, err)) < 0 || (r = expect_state(run, err)) < 0 ||
+        (r = create(run, err)) < 0)
         return r;
     snprintf(result->engine, sizeof(result->engine), "%s", dayfly_vm_engine(run->vm));
     say(run, "booting");
@@ -633,23 +695,14 @@ int job_run(const struct job_options *options, struct job_result *result, struct
         result->console = take_console(&run);
     }
     if (r == 0 && options->want_report) {
-        const struct start_state state = {
-            .kernel = run.kernel.digest,
-            .image = run.image.root_digest,
-            .command_line = command_line,
-            .cpus = options->cpus ? options->cpus : default_cpus(),
-            .memory_bytes = options->memory_bytes,
-            .disk_bytes = options->disk_bytes,
-            .shares = options->shares,
-            .share_count = options->share_count,
-            .net = has_net(options) ? options->net : NULL,
-        };
+        const struct start_state state = state_of(&run);
         facts.image = run.image.name;
         facts.network = job_net_report(options->net, run.vm);
         facts.engine = result->engine;
         facts.why = dayfly_vm_engine_why(run.vm);
         facts.kernel_release = run.kernel.release;
         facts.artifacts = result->artifacts.rows;
+        facts.steps = run.steps;
         result->report = report_begin(&facts, &state, &result->guest);
     }
     run_finish(&run);

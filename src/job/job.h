@@ -3,7 +3,7 @@
 #define JOB_JOB_H
 
 /*
- * A job: one command in a fresh machine that starts from an image and is gone afterwards.
+ * A job: one command, or steps, in a fresh machine that starts from an image and is gone afterwards.
  *
  * Everything a job makes on the host is unnamed (memfds, unnamed files, socketpairs, anonymous memory)
  * or is a process that dies with the calling one, so that however the caller ends, nothing is left.
@@ -25,11 +25,20 @@
 #define JOB_DEFAULT_MEMORY_BYTES (UINT64_C(1) << 30)
 #define JOB_DEFAULT_DISK_BYTES   (UINT64_C(10) << 30)
 
+/* One of several commands in one machine. */
+struct job_step {
+    const char *name;
+    const char *const *argv; /* NULL-terminated; the image's entrypoint is not put in front */
+};
+
 /* What the person asked for. Strings are borrowed during the call. */
 struct job_options {
     const char *image;              /* NAME[:TAG] or sha256:HEX */
     const char *kernel;             /* NULL: the default one */
     const char *const *argv;        /* NULL-terminated; empty: the image's own command */
+    const struct job_step *steps;   /* instead of argv: one after another, up to the first that fails */
+    size_t step_count;              /* 0: argv counts */
+    const char *expect_state;       /* the digest of the only state to start from; NULL: any */
     const char *entrypoint;         /* instead of the image's, "" for none; NULL: the image's */
     const char *const *env;         /* NAME=value, over the image's; NULL-terminated, NULL: none */
     const char *workdir;            /* NULL: the image's */
@@ -46,7 +55,7 @@ struct job_options {
     unsigned cpus; /* 0: as many as the host has, at most 8 */
     uint64_t memory_bytes;
     uint64_t disk_bytes;
-    uint64_t timeout_ns; /* of the command; 0: none */
+    uint64_t timeout_ns; /* of the command, or all steps together; 0: none */
     bool tty;
     uint16_t rows, cols;
     bool want_report; /* make result->report: it costs some milliseconds */
@@ -57,6 +66,8 @@ struct job_options {
 
     /* Told what goes on, for people: "starting the machine". May be NULL. */
     void (*progress)(void *opaque, const char *what);
+    /* Told as step `index` begins. May be NULL. */
+    void (*step)(void *opaque, size_t index);
     /* Told as soon as the engine is chosen. May be NULL. */
     void (*chosen)(void *opaque, const char *engine, const char *why);
     void *opaque;
@@ -69,14 +80,15 @@ struct job_timings {
     uint64_t create_ns;  /* the machine is built */
     uint64_t boot_ns;    /* the guest's first userland code runs */
     uint64_t ready_ns;   /* the agent has the root file system up */
-    uint64_t command_ns; /* how long the command ran */
+    uint64_t command_ns; /* how long the command, or the steps, ran */
     uint64_t destroy_ns; /* how long the end took */
     uint64_t total_ns;
 };
 
 struct job_result {
-    struct guest_result guest;
-    int interrupted; /* the signal that ended the run before the command began, or 0 */
+    struct guest_result guest; /* of the last step */
+    size_t last_step;          /* its index */
+    int interrupted;           /* the signal that ended the run before the command began, or 0 */
     struct job_artifact_result artifacts; /* the caller json_decrefs its rows */
     struct job_timings timings;
     char engine[8];

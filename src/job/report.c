@@ -69,17 +69,38 @@ json_t *report_begin(const struct report_facts *facts, const struct start_state 
                                facts->image, "kernel_release", facts->kernel_release, "start_state",
                                start_state_json(state), "shares", shares_json(state), "network",
                                facts->network, "exit", exit_json(guest), "resources", resources);
-    if (report && facts->artifacts && json_object_set(report, "artifacts", facts->artifacts) < 0) {
-        json_decref(report);
-        return NULL;
-    }
-    return report;
+    bool whole = report &&
+                 (!facts->artifacts || json_object_set(report, "artifacts", facts->artifacts) == 0) &&
+                 (!facts->steps || json_object_set(report, "steps", facts->steps) == 0);
+    if (whole)
+        return report;
+    json_decref(report);
+    return NULL;
 }
 
 static json_t *ms(uint64_t ns)
 {
     /* Microseconds are as fine as anybody measures; more digits only look precise. */
     return json_real((double)(ns / 1000) / 1000.0);
+}
+
+int report_step(json_t **steps, const char *name, uint64_t ns, const struct guest_result *guest)
+{
+    _cleanup_free_ char *printable = strdup(name);
+    if (!*steps)
+        *steps = json_array();
+    json_t *row = exit_json(guest);
+    if (!printable || !*steps || !row) {
+        json_decref(row);
+        return -ENOMEM;
+    }
+    text_make_printable(printable);
+    if (json_object_set_new(row, "name", json_string(printable)) < 0 ||
+        json_object_set_new(row, "ms", ms(ns)) < 0) {
+        json_decref(row);
+        return -ENOMEM;
+    }
+    return json_array_append_new(*steps, row) < 0 ? -ENOMEM : 0;
 }
 
 int report_end(json_t *report, const struct job_timings *t)

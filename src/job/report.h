@@ -13,6 +13,7 @@
  *   network       {mode}, and of a nat {names, refused, ...}: what it asked for and was refused
  *   exit          {code, signal, timed_out}
  *   audit         {clean, left: [{kind, name}]}: by the caller, when all is gone (audit.h)
+ *   steps         when there are some: [{name, ms, code, signal, timed_out}], of those that ran
  *   artifacts     when there were to be some: rows as in job/artifact.h
  *   resources     {cpu_ms, guest_memory_peak_bytes, overhead_bytes}
  */
@@ -31,12 +32,16 @@ struct report_facts {
     int64_t overhead_bytes; /* negative: not known */
     json_t *network;        /* from job_net_report; taken */
     json_t *artifacts;      /* borrowed; NULL: none were to be copied */
+    json_t *steps;          /* from report_step, borrowed; NULL: none */
 };
 
 /* NULL when memory runs out. */
 json_t *report_begin(const struct report_facts *facts, const struct start_state *state,
                      const struct guest_result *guest);
 int report_end(json_t *report, const struct job_timings *timings);
+
+/* Append a step that has ended; *steps is made with the first one. 0 or -ENOMEM. */
+int report_step(json_t **steps, const char *name, uint64_t ns, const struct guest_result *guest);
 
 /* Beside guest memory, of this process and of `helper` (0: none). */
 int64_t report_overhead(pid_t helper);

@@ -97,6 +97,52 @@ static void expect_digest(const struct start_state *state, const char *other, bo
     json_decref(s);
 }
 
+static void test_only_the_expected_state_will_do(void **state)
+{
+    (void)state;
+    struct dayfly_err err = {0};
+    json_t *s = start_state_json(&start);
+    const char *digest = json_string_value(json_object_get(s, "digest"));
+    struct start_state other = start;
+    assert_int_equal(start_state_expect(&start, digest, NULL), 0);
+    other.memory_bytes *= 2;
+    assert_int_equal(start_state_expect(&other, digest, &err), -ESTALE);
+    assert_non_null(strstr(err.msg, digest)); /* both are named */
+    assert_non_null(strstr(err.msg, "the start state is sha256:"));
+    assert_int_equal(start_state_expect(&start, "sha256:12", &err), -EINVAL);
+    assert_int_equal(start_state_expect(&start, "", &err), -EINVAL);
+    /* What the guest's agent is counts as well: its digest is a part of the whole. */
+    assert_int_equal(strncmp(json_string_value(json_object_get(s, "agent")), "sha256:", 7), 0);
+    json_decref(s);
+}
+
+static void test_steps_and_artifacts_are_told(void **state)
+{
+    (void)state;
+    json_t *steps = NULL, *artifacts = json_pack("[{s:s, s:b}]", "guest", "/a", "missing", true);
+    const struct guest_result good = {.outcome = GUEST_EXITED};
+    const struct guest_result bad = {.outcome = GUEST_EXITED, .code = 3};
+    assert_int_equal(report_step(&steps, "build", 1500000, &good), 0);
+    assert_int_equal(report_step(&steps, "te\033st", 2000000, &bad), 0);
+    const struct report_facts facts = {.image = "i",
+                                       .engine = "kvm",
+                                       .why = "w",
+                                       .kernel_release = "6.12",
+                                       .network = json_object(),
+                                       .artifacts = artifacts,
+                                       .steps = steps};
+    json_t *report = report_begin(&facts, &start, &bad);
+    char *text = json_dumps(json_object_get(report, "steps"), JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(text, "[{\"code\":0,\"ms\":1.5,\"name\":\"build\",\"signal\":null,"
+                              "\"timed_out\":false},{\"code\":3,\"ms\":2.0,\"name\":\"te?st\","
+                              "\"signal\":null,\"timed_out\":false}]");
+    free(text);
+    assert_int_equal(json_array_size(json_object_get(report, "artifacts")), 1);
+    json_decref(report);
+    json_decref(steps);
+    json_decref(artifacts);
+}
+
 static void test_the_start_state_changes_with_every_part(void **state)
 {
     (void)state;
@@ -169,6 +215,8 @@ int main(void)
         cmocka_unit_test(test_an_exit_and_the_figures),
         cmocka_unit_test(test_shares_are_named),
         cmocka_unit_test(test_a_signal_has_no_code),
+        cmocka_unit_test(test_only_the_expected_state_will_do),
+        cmocka_unit_test(test_steps_and_artifacts_are_told),
         cmocka_unit_test(test_the_start_state_changes_with_every_part),
         cmocka_unit_test(test_writing_is_whole_or_not_at_all),
         cmocka_unit_test(test_overhead_leaves_guest_memory_out),
