@@ -42,6 +42,7 @@ struct isolate_call {
     bool checked;
     unsigned arg;
     uint64_t mask, value;
+    bool absent; /* in isolate_denials: ENOSYS, as from a kernel that has it not */
 };
 
 #define ISOLATE_CALL(name)                                                                             \
@@ -105,6 +106,15 @@ enum isolate_stage {
  * error. Returns 0, or -errno when a stage failed half-way: the thread must then end.
  */
 int isolate_thread(const struct isolate_options *options, unsigned *applied, struct dayfly_err *err);
+
+/*
+ * The other way round, for programs that nobody can list the calls of: a filter that refuses the listed
+ * calls with EPERM (ENOSYS where `absent`) and allows the rest. It is not applied but written, as the
+ * kernel's struct sock_filter array, to a fresh memfd, for a process that is to run under it later and
+ * may have no libseccomp. clone3, whose flags no filter sees, is ENOSYS: a C library then uses clone.
+ * Calls of i386 are judged as well; those of x32 are ENOSYS. Returns the descriptor, or -errno.
+ */
+int isolate_denials(const struct isolate_calls *tables, size_t count, struct dayfly_err *err);
 
 /* ---- the stages, for isolate.c and tests ---- */
 

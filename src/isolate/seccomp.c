@@ -7,11 +7,13 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <seccomp.h>
 
 #include "isolate/isolate.h"
 #include "util/arith.h"
+#include "util/cleanup.h"
 #include "util/err.h"
 
 static const struct isolate_call base_calls[] = {
@@ -68,12 +70,26 @@ static const struct isolate_call thread_calls[] = {
 const struct isolate_calls isolate_base_calls = ISOLATE_CALLS(base_calls);
 const struct isolate_calls isolate_thread_calls = ISOLATE_CALLS(thread_calls);
 
-static int add(scmp_filter_ctx filter, const struct isolate_call *call)
+static int add(scmp_filter_ctx filter, uint32_t action, const struct isolate_call *call)
 {
+    if (call->absent)
+        action = SCMP_ACT_ERRNO(ENOSYS);
     if (!call->checked)
-        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 0);
-    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, call->number, 1,
+        return seccomp_rule_add(filter, action, call->number, 0);
+    return seccomp_rule_add(filter, action, call->number, 1,
                             SCMP_CMP(call->arg, SCMP_CMP_MASKED_EQ, call->mask, call->value));
+}
+
+static int add_tables(scmp_filter_ctx filter, uint32_t action, const struct isolate_calls *tables,
+                      size_t count)
+{
+    /* Its flags lie in memory, where no filter sees them: the C library then uses clone. */
+    int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < tables[i].count && r == 0; j++)
+            r = add(filter, action, &tables[i].calls[j]);
+    /* A tree instead of a list: the filter runs at every call. */
+    return r < 0 ? r : seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 }
 
 int isolate_seccomp(const struct isolate_calls *tables, size_t count, struct dayfly_err *err)
@@ -81,17 +97,31 @@ int isolate_seccomp(const struct isolate_calls *tables, size_t count, struct day
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     if (!filter)
         return err_set(err, ENOMEM, "make a seccomp filter");
-    /* Its flags lie in memory, where no filter sees them: the C library then uses clone. */
-    int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-    for (size_t i = 0; i < count; i++)
-        for (size_t j = 0; j < tables[i].count && r == 0; j++)
-            r = add(filter, &tables[i].calls[j]);
-    /* A tree instead of a list: the filter runs at every call. */
-    if (r == 0)
-        r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+    int r = add_tables(filter, SCMP_ACT_ALLOW, tables, count);
     if (r == 0)
         r = seccomp_load(filter);
     seccomp_release(filter);
     /* EDOM, EFAULT: libseccomp's own; the kernel's own errno comes as it is. */
     return r < 0 ? err_errno(err, -r, "load a seccomp filter") : 1;
+}
+
+int isolate_denials(const struct isolate_calls *tables, size_t count, struct dayfly_err *err)
+{
+    _cleanup_close_ int fd = memfd_create("seccomp filter", MFD_CLOEXEC);
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    if (fd < 0 || !filter) {
+        seccomp_release(filter);
+        return err_set(err, ENOMEM, "make a seccomp filter");
+    }
+    int r = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
+#ifdef __x86_64__
+    if (r == 0)
+        r = seccomp_arch_add(filter, SCMP_ARCH_X86);
+#endif
+    if (r == 0)
+        r = add_tables(filter, SCMP_ACT_ERRNO(EPERM), tables, count);
+    if (r == 0)
+        r = seccomp_export_bpf(filter, fd);
+    seccomp_release(filter);
+    return r < 0 ? err_errno(err, -r, "write a seccomp filter") : steal_fd(&fd);
 }
