@@ -23,6 +23,8 @@
 
 #include "fail.h"
 #include "guard.h"
+#include "host.h"
+#include "inside.h"
 #include "log.h"
 #include "machine.h"
 #include "modules.h"
@@ -39,70 +41,7 @@
 #include "util/io.h"
 
 #define CONNECT_NS    (30 * NS_PER_S)
-#define FLUSH_MS      1000
 #define CMDLINE_BYTES 4096
-
-struct agent {
-    uint64_t start_ns, modules_ns, setup_ns;
-    struct proto_link link;
-    struct proto_setup setup;
-    struct machine machine;
-    struct secrets secrets;
-    struct proto_fail why;
-};
-
-/* Wait for the connection; false when the host has gone. */
-static bool wait_for(struct proto_link *l, short events)
-{
-    struct pollfd p = {.fd = l->fd, .events = events};
-    while (poll(&p, 1, -1) < 0) {
-        if (errno != EINTR)
-            return false;
-    }
-    return p.revents & events;
-}
-
-static int flush(struct proto_link *l)
-{
-    int r;
-    while ((r = proto_link_flush(l)) == -EAGAIN) {
-        if (!wait_for(l, POLLOUT))
-            return -EPIPE;
-    }
-    return r;
-}
-
-static int hello(struct agent *a)
-{
-    struct utsname uts = {0};
-    struct proto_hello m = {
-        .version = PROTO_VERSION, .pid = (uint32_t)getpid(), .start_ns = a->start_ns};
-    uname(&uts);
-    snprintf(m.release, sizeof(m.release), "%.64s", uts.release);
-    m.age_ns = clock_ns() - a->start_ns;
-    int r = proto_link_send_message(&a->link, PROTO_HELLO, 0, hello, &m);
-    return r < 0 ? r : flush(&a->link);
-}
-
-static int receive_setup(struct agent *a)
-{
-    struct proto_frame f;
-    int r;
-    while ((r = proto_link_next(&a->link, &f)) == 0) {
-        if (!wait_for(&a->link, POLLIN))
-            return -EPIPE;
-        ssize_t n = proto_link_fill(&a->link);
-        if (n == 0 || (n < 0 && n != -EAGAIN))
-            return n ? (int)n : -EPIPE;
-    }
-    if (r < 0 || f.type != PROTO_SETUP)
-        return fail(&a->why, EPROTO, "waiting for SETUP, got %s",
-                    r < 0 ? "no message" : proto_type_name(f.type));
-    a->setup_ns = clock_ns();
-    if (proto_setup_decode(&a->setup, f.payload, f.len) < 0)
-        return fail(&a->why, EPROTO, "SETUP is malformed");
-    return 0;
-}
 
 static void set_clock(uint64_t wall_ns)
 {
@@ -142,10 +81,7 @@ static int become_machine(struct agent *a)
         r = root_mount_more(&a->setup, &a->why);
     if (r < 0)
         return r;
-    uint64_t now = clock_ns();
-    struct proto_ready m = {now - a->start_ns, a->modules_ns, now - a->setup_ns};
-    r = proto_link_send_message(&a->link, PROTO_READY, 0, ready, &m);
-    return r < 0 ? r : flush(&a->link);
+    return host_ready(a);
 }
 
 static void power_off(void)
@@ -154,17 +90,6 @@ static void power_off(void)
     reboot(RB_HALT_SYSTEM);
     for (;;)
         pause();
-}
-
-/* Say a last word, for as long as the host listens. */
-static void last_word(struct agent *a)
-{
-    if (!a->link.tx.buf)
-        return;
-    for (int tries = 0; proto_link_flush(&a->link) == -EAGAIN && tries < 10; tries++) {
-        struct pollfd p = {.fd = a->link.fd, .events = POLLOUT};
-        poll(&p, 1, FLUSH_MS / 10);
-    }
 }
 
 /* The connection, up to HELLO. */
@@ -176,10 +101,7 @@ static int reach_host(struct agent *a)
     int fd = transport_open(cmdline, a->start_ns + CONNECT_NS, &a->why);
     if (fd < 0)
         return fd;
-    int r = proto_link_init(&a->link, fd);
-    if (r < 0)
-        return fail(&a->why, -r, "the connection to the host");
-    return hello(a);
+    return host_hello(a, fd);
 }
 
 static void run(struct agent *a)
@@ -192,16 +114,12 @@ static void run(struct agent *a)
         r = reach_host(a);
     }
     if (r == 0)
-        r = receive_setup(a);
+        r = host_receive_setup(a);
     if (r == 0)
         r = become_machine(a);
     if (r < 0) {
-        if (!a->why.text[0])
-            fail(&a->why, -r, "the connection to the host");
+        host_fail(a, r);
         log_say("%s", a->why.text);
-        if (a->link.tx.buf)
-            (void)proto_link_send_message(&a->link, PROTO_FAIL, 0, fail, &a->why);
-        last_word(a);
         return;
     }
 
@@ -209,19 +127,17 @@ static void run(struct agent *a)
     enum serve_end end = serve(&a->link, &a->machine, &sync_all);
     guard_kill_all(&a->machine);
     root_finish(&a->setup, sync_all);
-    if (end != SERVE_LOST) {
-        (void)proto_link_send(&a->link, PROTO_BYE, 0, 0, NULL, 0);
-        last_word(a);
-    }
+    if (end != SERVE_LOST)
+        host_bye(a);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static struct agent a = {.machine = MACHINE_NONE, .secrets = {.files_fd = -1}};
     sigset_t all;
     a.machine.secrets = &a.secrets;
     a.start_ns = clock_ns();
-    if (getpid() != 1) {
+    if (argc < 2 && getpid() != 1) {
         fprintf(stderr, "this is a guest's init\n");
         return 1;
     }
@@ -229,6 +145,8 @@ int main(void)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     signal(SIGPIPE, SIG_IGN);
+    if (argc >= 2)
+        return inside(&a, argv + 1);
     for (int fd = open("/dev/null", O_RDWR); fd >= 0 && fd < 3;)
         fd = dup(fd);
     run(&a);

@@ -2,6 +2,8 @@
 #ifndef AGENT_MACHINE_H
 #define AGENT_MACHINE_H
 
+#include <stddef.h>
+
 /*
  * What sessions need of the machine, as descriptors. Each was opened before the first job ran, and most
  * are mounts of their own that no path leads to: whatever a job unmounts, covers or fills, these stay.
@@ -9,6 +11,8 @@
  */
 
 struct secrets;
+
+#define MACHINE_JOINS 4
 
 struct machine {
     int proc_fd;             /* directory of a procfs */
@@ -19,6 +23,11 @@ struct machine {
     int scratch_fd;          /* the writable layer's file system, for its size */
     int power_fd;            /* readable when the power button was pressed */
     struct secrets *secrets; /* the one part that changes (agent/secret.h) */
+
+    int join_fds[MACHINE_JOINS]; /* of cgroups (version 1) that a session's first process enters */
+    size_t join_count;
+
+    const struct confine *confine; /* what holds commands (confine.h); NULL: nothing */
 };
 
 #define MACHINE_NONE                                                                                   \

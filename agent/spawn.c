@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "collect.h"
+#include "confine.h"
 #include "secret.h"
 #include "user.h"
 #include "util/arith.h"
@@ -86,17 +87,32 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* With one thread it moves at once: see src/sandbox/cgroup.c. */
+static void enter_group(const struct child *c, int dir)
+{
+    _cleanup_close_ int fd = openat(dir, "tasks", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "0", 1) != 1)
+        give_up(c, PROTO_STEP_RESOURCES, errno, "entering a cgroup");
+}
+
 static void set_limits(const struct child *c)
 {
-    struct rlimit files = {FILES_SOFT, FILES_HARD};
+    struct rlimit files = {FILES_SOFT, FILES_HARD}, now;
     struct rlimit any = {RLIM_INFINITY, RLIM_INFINITY};
     struct rlimit no_core = {0, RLIM_INFINITY};
     /* pids.max is the limit of processes, for all users of the guest together. */
-    setrlimit(RLIMIT_NOFILE, &files);
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0 && getrlimit(RLIMIT_NOFILE, &now) == 0) {
+        files.rlim_max =
+            MIN(now.rlim_max, (rlim_t)FILES_HARD); /* only root of a machine may raise it */
+        files.rlim_cur = MIN(files.rlim_max, (rlim_t)FILES_SOFT);
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
     setrlimit(RLIMIT_NPROC, &any);
     setrlimit(RLIMIT_CORE, &no_core);
     umask(022);
 
+    for (size_t i = 0; i < c->machine->join_count; i++)
+        enter_group(c, c->machine->join_fds[i]);
     int fd = openat(c->machine->proc_fd, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd >= 0) {
         (void)!write(fd, "0", 1);
@@ -130,6 +146,9 @@ static void become(const struct child *c, struct user *user)
                 c->exec->user);
     free(passwd);
     free(group);
+    const struct confine *confine = c->machine->confine;
+    if (confine && (user->uid != confine->uid || user->gid != confine->uid || user->group_count > 1))
+        give_up(c, PROTO_STEP_USER, EPERM, "a sandbox has one user, and %s is not it", user->name);
 }
 
 /* Programs open /dev/stdout and the like again, which the owner of a pipe may do, and others not. */
@@ -189,6 +208,14 @@ static void enter_cwd(const struct child *c, const struct user *user)
         give_up(c, PROTO_STEP_CWD, errno, "%s", cwd);
     if (!cwd[0] && chdir(user->home) < 0 && chdir("/") < 0)
         give_up(c, PROTO_STEP_CWD, errno, "/");
+}
+
+static void confine(const struct child *c)
+{
+    const char *what;
+    int code = c->machine->confine ? confine_command(c->machine->confine, &what) : 0;
+    if (code)
+        give_up(c, PROTO_STEP_RESOURCES, code, "confining the command: %s", what);
 }
 
 static const char *get_env(const char *const *env, const char *name)
@@ -332,13 +359,18 @@ static void __attribute__((noreturn)) start_command(const struct child *c)
     if (c->exec->flags & PROTO_EXEC_MKCWD && c->exec->cwd[0])
         make_path(c->exec->cwd, &user);
     if (c->exec->flags & PROTO_EXEC_COLLECT) {
+        /* In a machine as the agent; where a kernel is shared with less. */
+        if (c->machine->confine)
+            drop_to(c, &user);
         enter_cwd(c, &user);
+        confine(c);
         close(c->report_fd); /* "it runs": there is no execve to do that */
         _exit(collect(STDOUT_FILENO, c->exec->argv, c->exec->argc) < 0);
     }
     const char **env = make_env(c, &user);
     drop_to(c, &user);
     enter_cwd(c, &user);
+    confine(c);
     run_command(c, env);
 }
 

@@ -205,7 +205,7 @@ int proto_setup_decode(struct proto_setup *m, const uint8_t *in, size_t len)
     m->mount_count = wire_get32(&r);
     if (m->mount_count > PROTO_MOUNTS_MAX)
         return -EPROTO;
-    int valid = m->root.serial[0] && m->root.fstype[0] && m->hostname[0] &&
+    int valid = m->hostname[0] && !m->root.serial[0] == !m->root.fstype[0] &&
                 !m->scratch.serial[0] == !m->scratch.fstype[0];
     for (uint32_t i = 0; i < m->mount_count; i++) {
         struct proto_mount *mount = &m->mounts[i];

@@ -77,7 +77,7 @@ struct proto_net {
 };
 
 struct proto_setup {
-    struct proto_disk root;    /* read-only lower layer */
+    struct proto_disk root;    /* read-only lower layer; none: the root is there already */
     struct proto_disk scratch; /* what is written goes here; none: to a tmpfs */
     char hostname[PROTO_HOST_BYTES];
     uint64_t wall_ns;     /* CLOCK_REALTIME; 0: leave the clock */
