@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "image/kernel.h"
 #include "image/store.h"
+#include "sandbox/sandbox.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -54,6 +55,11 @@ static int probe_tcg_engine(struct dayfly_err *why)
     return engine_tcg.probe(why);
 }
 
+static int probe_user_engine(struct dayfly_err *why)
+{
+    return sandbox_probe(why);
+}
+
 static int probe_mkfs(struct dayfly_err *why)
 {
     int r = probe_program("mkfs.erofs", "erofs-utils", why);
@@ -84,6 +90,7 @@ static int probe_kernel(struct dayfly_err *why)
 static const struct check checks[] = {
     {"kvm", "engine kvm: /dev/kvm runs guests", probe_kvm_engine},
     {"tcg", "engine tcg: QEMU is there", probe_tcg_engine},
+    {"user", "engine user: namespaces and a user of the job's own", probe_user_engine},
     {"kernel", "a kernel to boot", probe_kernel},
     {"mkfs", "making file systems", probe_mkfs},
     {"debian", "dayfly image build --debian", probe_mmdebstrap},
@@ -104,6 +111,7 @@ static int doctor(const struct call *call)
         found = true;
         bool works = check->probe(&why) == 0;
         all &= works;
+        /* A machine's: auto takes no other. */
         engine |= works && (strcmp(check->name, "kvm") == 0 || strcmp(check->name, "tcg") == 0);
         if (options->json)
             json_array_append_new(findings, json_pack("{s:s, s:b, s:s}", "name", check->name, "works",
@@ -128,10 +136,10 @@ static int doctor(const struct call *call)
 const struct command doctor_command = {
     .name = "doctor",
     .summary = "say what works on this host, and what would make the rest work",
-    .description =
-        "Tries each thing that Dayfly needs rather than looking for its name: /dev/kvm, for "
-        "instance, is opened and made to run the instructions that a kernel needs.\n\n"
-        "Exit status: 0 when some engine can run a job (with CHECK: when that works), else 125.",
+    .description = "Tries each thing that Dayfly needs rather than looking for its name: /dev/kvm, for "
+                   "instance, is opened and made to run the instructions that a kernel needs.\n\n"
+                   "Exit status: 0 when some engine has a machine for a job (with CHECK: when that "
+                   "works), else 125.",
     .operands = "[CHECK]",
     .max_operands = 1,
     .rows = rows,

@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "dayfly/vm.h"
+#include "job/job.h"
 
 #define ENGINE_OPTION(type, member)                                                                    \
     {                                                                                                  \
@@ -15,6 +16,24 @@
             "what runs the guest: our monitor on /dev/kvm, or QEMU's translator (default: auto)",      \
             OPTION_CHOICE(type, member)                                                                \
     }
+
+/* The same for a job, which need not have a machine. */
+#define JOB_ENGINE_OPTION(type, member)                                                                \
+    {                                                                                                  \
+        "engine", 0, "auto|kvm|tcg|user|none",                                                         \
+            "what separates the command from the host: a machine (kvm, tcg), namespaces and a user "   \
+            "of "                                                                                      \
+            "its own, or nothing; auto, the default, takes a machine",                                 \
+            OPTION_CHOICE(type, member)                                                                \
+    }
+
+/* The words of JOB_ENGINE_OPTION. */
+static inline enum job_wall wall_option(const char *word)
+{
+    return strcmp(word, "user") == 0   ? JOB_AS_USER
+           : strcmp(word, "none") == 0 ? JOB_BARE
+                                       : JOB_IN_MACHINE;
+}
 
 /* The words of ENGINE_OPTION; the parser has let no other through. */
 static inline enum dayfly_engine engine_option(const char *word)

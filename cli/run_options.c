@@ -125,10 +125,6 @@ static void fill_in(struct run_options *o)
 {
     if (!o->engine)
         o->engine = "auto";
-    if (!o->memory)
-        o->memory = JOB_DEFAULT_MEMORY_BYTES;
-    if (!o->disk)
-        o->disk = JOB_DEFAULT_DISK_BYTES;
     if (!o->artifact_limit)
         o->artifact_limit = JOB_ARTIFACT_DEFAULT_LIMIT;
 }

@@ -448,8 +448,8 @@ static void finish(struct receiver *rx)
 /* -- the session --------------------------------------------------------------------------------------
  */
 
-static int start(struct guest *g, struct receiver *rx, const char *cwd, uint32_t *session,
-                 struct dayfly_err *err)
+static int start(struct guest *g, struct receiver *rx, const struct job_artifact_options *options,
+                 uint32_t *session, struct dayfly_err *err)
 {
     const char *patterns[JOB_ARTIFACTS_MAX + 1] = {NULL};
     bool relative = false;
@@ -460,7 +460,8 @@ static int start(struct guest *g, struct receiver *rx, const char *cwd, uint32_t
     const struct guest_command command = {
         .argv = patterns,
         .collect = true,
-        .cwd = relative ? cwd : "/",
+        .user = options->user,
+        .cwd = relative ? options->cwd : "/",
         .in_fd = -1,
         .out_fd = -1,
         .err_fd = -1,
@@ -522,7 +523,7 @@ int job_artifacts_collect(struct guest *g, const struct job_artifact *artifacts,
     rx->limit_bytes = options->limit_bytes;
     rx->result = result;
     rx->root_fd = rx->file_fd = -1;
-    int r = start(g, rx, options->cwd, &session, err);
+    int r = start(g, rx, options, &session, err);
     if (r == 0) {
         r = wait_for(g, rx, session, options->cancel_fd, cancelled, opaque, err);
         /* What still comes of it, within its credit, is for nobody. */

@@ -58,6 +58,7 @@ struct job_artifact_result {
 
 struct job_artifact_options {
     const char *cwd;
+    const char *user; /* who looks for them, in the guest; NULL: root */
     uint64_t limit_bytes;
     int cancel_fd; /* as in guest_wait */
 };

@@ -79,8 +79,6 @@ static struct start_state state_of(const struct run *run)
 {
     const struct job_options *options = run->options;
     struct start_state state = {
-        .memory_bytes = options->memory_bytes,
-        .disk_bytes = options->disk_bytes,
         .shares = options->shares,
         .share_count = options->share_count,
         .net = place_has_net(run->place) ? options->net : NULL,
@@ -370,8 +368,12 @@ static int collecting_cancelled(void *opaque)
 static int collect(struct run *run, struct job_result *result, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
+    struct guest_command as = {.cwd = cwd_of(run)};
+    if (run->place->ops->adapt)
+        run->place->ops->adapt(run->place, &as);
     const struct job_artifact_options how = {
-        .cwd = cwd_of(run),
+        .cwd = as.cwd,
+        .user = as.user,
         .limit_bytes = options->artifact_limit_bytes,
         .cancel_fd = options->signal_fd,
     };
@@ -463,7 +465,9 @@ static void begin_report(const struct run *run, struct report_facts *facts, stru
 
 int job_run(const struct job_options *options, struct job_result *result, struct dayfly_err *err)
 {
-    const struct place_ops *ops = &place_machine;
+    static const struct place_ops *const places[] = {
+        [JOB_IN_MACHINE] = &place_machine, [JOB_AS_USER] = &place_user, [JOB_BARE] = &place_none};
+    const struct place_ops *ops = places[options->wall];
     struct run run = {.options = options, .start_ns = clock_ns(), .place = ops->alloc()};
     struct report_facts facts = {0};
     *result = (struct job_result){0};

@@ -3,7 +3,8 @@
 #define JOB_JOB_H
 
 /*
- * A job: one command, or steps, in a fresh machine that starts from an image and is gone afterwards.
+ * A job: one command, or steps, in a fresh machine or another place (place.h) that starts from an image
+ * and is gone afterwards.
  *
  * Everything a job makes on the host is unnamed (memfds, unnamed files, socketpairs, anonymous memory)
  * or is a process that dies with the calling one, so that however the caller ends, nothing is left.
@@ -31,9 +32,16 @@ struct job_step {
     const char *const *argv; /* NULL-terminated; the image's entrypoint is not put in front */
 };
 
+/* What a job runs in. */
+enum job_wall {
+    JOB_IN_MACHINE, /* a virtual machine: `engine` says which */
+    JOB_AS_USER,    /* a sandbox of namespaces, on the host's kernel, with a user of its own */
+    JOB_BARE,       /* nothing: as the caller */
+};
+
 /* What the person asked for. Strings are borrowed during the call. */
 struct job_options {
-    const char *image;              /* NAME[:TAG] or sha256:HEX */
+    const char *image;              /* NAME[:TAG], sha256:HEX, or "host": no image but the host */
     const char *kernel;             /* NULL: the default one */
     const char *const *argv;        /* NULL-terminated; empty: the image's own command */
     const struct job_step *steps;   /* instead of argv: one after another, up to the first that fails */
@@ -51,11 +59,12 @@ struct job_options {
     const struct job_artifact *artifacts; /* from job_artifacts_parse */
     size_t artifact_count;
     uint64_t artifact_limit_bytes;
+    enum job_wall wall;
     enum dayfly_engine engine;
-    unsigned cpus; /* 0: as many as the host has, at most 8 */
-    uint64_t memory_bytes;
-    uint64_t disk_bytes;
-    uint64_t timeout_ns; /* of the command, or all steps together; 0: none */
+    unsigned cpus;         /* 0: as many as the host has; of a machine at most 8 */
+    uint64_t memory_bytes; /* 0: a machine has JOB_DEFAULT_MEMORY_BYTES, others have no limit */
+    uint64_t disk_bytes;   /* 0: JOB_DEFAULT_DISK_BYTES, or what memory there is for it */
+    uint64_t timeout_ns;   /* of the command, or all steps together; 0: none */
     bool tty;
     uint16_t rows, cols;
     bool want_report; /* make result->report: it costs some milliseconds */

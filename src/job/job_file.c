@@ -15,7 +15,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 
-const char *const job_file_engines[] = {"auto", "kvm", "tcg", NULL};
+const char *const job_file_engines[] = {"auto", "kvm", "tcg", "user", "none", NULL};
 
 static const struct job_file_share blank_share;
 static const struct schema_row share_rows[] = {
@@ -70,12 +70,14 @@ static const struct schema_row rows[] = {
     {"kernel", TEXT(struct job_file, kernel), .example = "6.12.9-cloud-amd64", .max = 255,
      .fallback = "the default one of `dayfly kernel ls`", .help = "The kernel."},
     {"engine", CHOICE(struct job_file, engine, job_file_engines), .example = "tcg", .fallback = "auto",
-     .help = "What runs the machine."},
+     .help = "What separates the job from the host: a machine, namespaces and a user of its own, or "
+             "nothing."},
     {"cpus", NUMBER(struct job_file, cpus), .max = CONFIG_MAX_CPUS, .example = "4",
      .fallback = "the host's, at most 8", .help = "Processors."},
-    {"memory", SIZE(struct job_file, memory_bytes), .example = "4GiB", .fallback = "1GiB",
-     .help = "Memory."},
-    {"disk", SIZE(struct job_file, disk_bytes), .example = "20GiB", .fallback = "10GiB",
+    {"memory", SIZE(struct job_file, memory_bytes), .example = "4GiB",
+     .fallback = "1GiB in a machine, else no limit", .help = "Memory."},
+    {"disk", SIZE(struct job_file, disk_bytes), .example = "20GiB",
+     .fallback = "10GiB; engine user: half of the free memory",
      .help = "Space for what the job writes."},
     {"timeout", DURATION(struct job_file, timeout_ns), .example = "30m", .fallback = "none",
      .help = "How long the command, or all steps together, may take. Then they are ended, with status "

@@ -227,22 +227,27 @@ static int take_version(struct proto_setup *setup, const char *guest, const char
 }
 
 /* The first device is the nat's. */
-static int take_nat(const struct dayfly_vm *vm, struct proto_setup *setup, struct dayfly_err *err)
+static int take_nat(const struct dayfly_net_report *nat, struct proto_setup *setup,
+                    struct dayfly_err *err)
 {
-    struct dayfly_net_report *report;
-    int r = dayfly_vm_net_report(vm, 0, &report, err);
-    if (r < 0)
-        return r;
-    setup->nets[0].mtu = report->mtu;
-    r = take_version(setup, report->guest4, report->gateway4, report->resolver4, err);
-    if (r == 0)
-        r = take_version(setup, report->guest6, report->gateway6, report->resolver6, err);
-    dayfly_net_report_free(report);
+    setup->nets[0].mtu = nat->mtu;
+    int r = take_version(setup, nat->guest4, nat->gateway4, nat->resolver4, err);
+    return r < 0 ? r : take_version(setup, nat->guest6, nat->gateway6, nat->resolver6, err);
+}
+
+int job_net_rules(const struct job_net *net, struct net_rule *rules, size_t *rule_count,
+                  struct net_publish *publish, size_t *publish_count, struct dayfly_err *err)
+{
+    int r = 0;
+    for (*rule_count = 0; net->allow[*rule_count] && r == 0; ++*rule_count)
+        r = net_rule_parse(net->allow[*rule_count], &rules[*rule_count], err);
+    for (*publish_count = 0; net->publish[*publish_count] && r == 0; ++*publish_count)
+        r = net_publish_parse(net->publish[*publish_count], &publish[*publish_count], err);
     return r;
 }
 
-int job_net_setup(const struct job_net *net, const struct dayfly_vm *vm, struct proto_setup *setup,
-                  struct dayfly_err *err)
+int job_net_setup(const struct job_net *net, const struct dayfly_net_report *nat,
+                  struct proto_setup *setup, struct dayfly_err *err)
 {
     if (!net->present)
         return 0;
@@ -250,5 +255,5 @@ int job_net_setup(const struct job_net *net, const struct dayfly_vm *vm, struct 
     memcpy(setup->servers, net->servers, sizeof(net->servers));
     setup->server_count = net->server_count;
     memcpy(setup->search, net->search, sizeof(net->search));
-    return net->mode == DAYFLY_NET_NAT ? take_nat(vm, setup, err) : 0;
+    return net->mode == DAYFLY_NET_NAT ? take_nat(nat, setup, err) : 0;
 }

@@ -12,7 +12,8 @@
 #include <stdint.h>
 
 #include "config/config.h"
-#include "dayfly/vm.h"
+#include "dayfly/net.h"
+#include "net/rule.h"
 #include "proto/message.h"
 
 /* What the person said; strings are borrowed for good. */
@@ -45,13 +46,17 @@ int job_net_parse(const struct job_net_words *words, struct job_net *out, struct
 /* Add the device to a machine's description. */
 int job_net_describe(const struct job_net *net, struct dayfly_config *config);
 
-/* Have the agent set it up. `vm` is the machine made from that description, for the addresses of a
- * nat. */
-int job_net_setup(const struct job_net *net, const struct dayfly_vm *vm, struct proto_setup *setup,
-                  struct dayfly_err *err);
+/* The rules and ports of a nat, for CONFIG_MAX_RULES and CONFIG_MAX_PUBLISHED of them. */
+int job_net_rules(const struct job_net *net, struct net_rule *rules, size_t *rule_count,
+                  struct net_publish *publish, size_t *publish_count, struct dayfly_err *err);
+
+/* Have the agent set it up. `nat` is what the network says of itself, for its addresses; only of a nat.
+ */
+int job_net_setup(const struct job_net *net, const struct dayfly_net_report *nat,
+                  struct proto_setup *setup, struct dayfly_err *err);
 
 /* What became of it, for the job's report: {mode} and, of a nat, names, refused, published and counts.
  * NULL when memory runs out. */
-json_t *job_net_report(const struct job_net *net, const struct dayfly_vm *vm);
+json_t *job_net_report(const struct job_net *net, const struct dayfly_net_report *nat);
 
 #endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A job's network in its report. */
-#include "dayfly/net.h"
 #include "job/net.h"
 
 /* The addresses that a name was answered with. */
@@ -60,16 +59,11 @@ static json_t *nat_json(const struct job_net *net, const struct dayfly_net_repor
                      "bytes_received", (json_int_t)report->bytes_received);
 }
 
-json_t *job_net_report(const struct job_net *net, const struct dayfly_vm *vm)
+json_t *job_net_report(const struct job_net *net, const struct dayfly_net_report *nat)
 {
-    struct dayfly_net_report *report;
     if (!net || !net->present)
         return json_pack("{s:s}", "mode", "none");
     if (net->mode != DAYFLY_NET_NAT)
         return json_pack("{s:s}", "mode", config_net_words[net->mode]);
-    if (dayfly_vm_net_report(vm, 0, &report, NULL) < 0)
-        return NULL;
-    json_t *json = nat_json(net, report);
-    dayfly_net_report_free(report);
-    return json;
+    return nat ? nat_json(net, nat) : NULL;
 }

@@ -5,7 +5,7 @@
 /*
  * Where a job runs: what is made for it, how the agent in there is reached, and how all of it goes away
  * again. job.c has the order of things and the conversation with the agent, which is the same in every
- * place; a place is one file and one row of place_all.
+ * place; a place is one file.
  *
  * A place is used by one thread. Its calls come in the order in which they stand in place_ops, each at
  * most once but for `ended`; `free` may come after any of them. Waiting follows guest.h: a wait ends
@@ -15,6 +15,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "config/config.h"
 #include "image/image.h"
@@ -84,15 +85,31 @@ struct place_ops {
 
 /* A virtual machine: engines kvm and tcg. */
 extern const struct place_ops place_machine;
+/* A sandbox of namespaces, and nothing at all. */
+extern const struct place_ops place_user;
+extern const struct place_ops place_none;
+
+/* The name in an image's place of the host's own system, for those that can run on it. */
+#define PLACE_HOST "host"
 
 /* For the files of places: open the shares and the image, and close what of both is open. */
 int place_open_shares(struct place *place, struct dayfly_err *err);
 int place_open_image(struct place *place, struct dayfly_err *err);
 void place_close(struct place *place);
 
+static inline bool place_is_host(const struct place *place)
+{
+    return strcmp(place->options->image, PLACE_HOST) == 0;
+}
+
 static inline bool place_has_net(const struct place *place)
 {
     return place->options->net && place->options->net->present;
+}
+
+static inline bool place_has_nat(const struct place *place)
+{
+    return place_has_net(place) && place->options->net->mode == DAYFLY_NET_NAT;
 }
 
 #endif

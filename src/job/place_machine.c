@@ -102,6 +102,22 @@ static void machine_logged(void *opaque, enum dayfly_log_level level, const char
 
 /* -- open and create -------------------------------------------------------------------------- */
 
+static unsigned cpus_of(const struct job_options *options)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return options->cpus ? options->cpus : (unsigned)MAX(1, MIN(online, MACHINE_MAX_DEFAULT_CPUS));
+}
+
+static uint64_t memory_of(const struct job_options *options)
+{
+    return options->memory_bytes ? options->memory_bytes : JOB_DEFAULT_MEMORY_BYTES;
+}
+
+static uint64_t disk_of(const struct job_options *options)
+{
+    return options->disk_bytes ? options->disk_bytes : JOB_DEFAULT_DISK_BYTES;
+}
+
 static int machine_open(struct place *place, struct dayfly_err *err)
 {
     struct machine_place *m = machine_of(place);
@@ -115,14 +131,8 @@ static int machine_open(struct place *place, struct dayfly_err *err)
                              (place_has_net(place) ? (unsigned)KERNEL_NET : 0);
     if ((r = kernel_initramfs(&m->kernel, devices, &m->initramfs_fd, err)) < 0)
         return r;
-    m->layer_fd = layer_open(place->store.home_fd, place->store.path, options->disk_bytes, err);
+    m->layer_fd = layer_open(place->store.home_fd, place->store.path, disk_of(options), err);
     return m->layer_fd < 0 ? m->layer_fd : 0;
-}
-
-static unsigned cpus_of(const struct job_options *options)
-{
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return options->cpus ? options->cpus : (unsigned)MAX(1, MIN(online, MACHINE_MAX_DEFAULT_CPUS));
 }
 
 static int describe(struct machine_place *m, struct dayfly_err *err)
@@ -151,7 +161,7 @@ static int describe(struct machine_place *m, struct dayfly_err *err)
         return err_set(err, -r, "out of memory");
     m->config = config;
     if ((r = dayfly_config_set_cpus(config, cpus_of(options))) < 0 ||
-        (r = dayfly_config_set_memory(config, options->memory_bytes)) < 0 ||
+        (r = dayfly_config_set_memory(config, memory_of(options))) < 0 ||
         (r = dayfly_config_set_linux(config, &boot)) < 0 ||
         (r = dayfly_config_add_disk(config, &root)) < 0 ||
         (r = dayfly_config_add_disk(config, &layer)) < 0 ||
@@ -239,13 +249,22 @@ static int machine_call(struct place *place, const struct guest_wait *wait, stru
     }
 }
 
+static void free_net_report(struct dayfly_net_report **report)
+{
+    dayfly_net_report_free(*report);
+}
+
 static int machine_set_up(struct place *place, struct proto_setup *setup, struct dayfly_err *err)
 {
     const struct job_options *options = place->options;
     setup->root = (struct proto_disk){.serial = ROOT_SERIAL, .fstype = "erofs"};
     setup->scratch = (struct proto_disk){.serial = LAYER_SERIAL, .fstype = "ext4"};
     job_shares_mount(options->shares, options->share_count, setup);
-    return place_has_net(place) ? job_net_setup(options->net, machine_of(place)->vm, setup, err) : 0;
+    if (!place_has_net(place))
+        return 0;
+    _cleanup_(free_net_report) struct dayfly_net_report *nat = NULL;
+    int r = place_has_nat(place) ? dayfly_vm_net_report(machine_of(place)->vm, 0, &nat, err) : 0;
+    return r < 0 ? r : job_net_setup(options->net, nat, setup, err);
 }
 
 /* -- the end ---------------------------------------------------------------------------------- */
@@ -276,7 +295,10 @@ static char *machine_console(struct place *place)
 
 static json_t *machine_network(const struct place *place)
 {
-    return job_net_report(place->options->net, machine_of_const(place)->vm);
+    _cleanup_(free_net_report) struct dayfly_net_report *nat = NULL;
+    if (place_has_nat(place) && dayfly_vm_net_report(machine_of_const(place)->vm, 0, &nat, NULL) < 0)
+        return NULL;
+    return job_net_report(place->options->net, nat);
 }
 
 static void machine_state(const struct place *place, struct start_state *state)
@@ -286,6 +308,8 @@ static void machine_state(const struct place *place, struct start_state *state)
     state->image = place->image.root_digest;
     state->command_line = command_line;
     state->cpus = cpus_of(place->options);
+    state->memory_bytes = memory_of(place->options);
+    state->disk_bytes = disk_of(place->options);
 }
 
 static void machine_free(struct place *place)

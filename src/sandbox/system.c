@@ -27,6 +27,9 @@ struct system_mount {
 };
 
 static const struct mounts_setting dev_settings[] = {{"size", "1m"}, {"mode", "0755"}, {NULL, NULL}};
+/* The agent's, for agent/secret.h: later nothing can be mounted. */
+static const struct mounts_setting secrets_settings[] = {
+    {"size", "8m"}, {"nr_inodes", "256"}, {"mode", "0755"}, {NULL, NULL}};
 static const struct mounts_setting pts_settings[] = {
     {"gid", "5"}, {"mode", "620"}, {"ptmxmode", "666"}, {NULL, NULL}};
 /* Only root has a group 5 to give. */
@@ -127,6 +130,7 @@ int system_make(const struct setup *setup, const struct setup_gathered *gathered
         {"tmpfs", "dev/shm", shm_settings, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, false},
         {"mqueue", "dev/mqueue", NULL, MOUNTS_STRICT, true},
         {"tmpfs", "run", dev_settings, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, false},
+        {"tmpfs", "run/secrets", secrets_settings, MOUNTS_STRICT, false},
     };
     int r = make_all(all, ARRAY_SIZE(all), root, err);
     if (r == 0)
