@@ -9,6 +9,7 @@ agent_answered() {
 }
 
 @test "a full disk is the job's problem only" {
+    machine_only "the job is not root"
     run job --disk 64MiB --report "$TEST_DIR/report.json" -- sh -c '
         dd if=/dev/zero of=/fill bs=1M 2>&1; echo "status $?"; rm /fill; echo again >/fill && cat /fill'
     [ "$status" -eq 0 ]
@@ -18,6 +19,7 @@ agent_answered() {
 }
 
 @test "a disk left full still answers" {
+    machine_only "the job is not root"
     run job --disk 64MiB --report "$TEST_DIR/report.json" -- sh -c 'dd if=/dev/zero of=/fill bs=1M 2>/dev/null; exit 9'
     [ "$status" -eq 9 ]
     agent_answered
@@ -38,7 +40,8 @@ agent_answered() {
         bomb 2>/dev/null
         sleep 2
         exit 5'
-    [ "$status" -eq 5 ] || [ "$status" -eq 2 ]
+    # The shell itself may be out of processes, or killed for the memory of all its children.
+    [ "$status" -eq 5 ] || [ "$status" -eq 2 ] || [ "$status" -eq 137 ]
     agent_answered
     nothing_left
 }

@@ -3,7 +3,7 @@
 setup() {
     cd "$BATS_TEST_DIRNAME/../.."
     DAYFLY=$PWD/build/cli/dayfly
-    ENGINE=${DAYFLY_TEST_ENGINE:?say which engine: kvm or tcg}
+    ENGINE=${DAYFLY_TEST_ENGINE:?say which engine: kvm, tcg or user}
     # Everything that a test starts carries this in its environment, so that what stays behind is found.
     export DAYFLY_TEST_MARK="mark-$$-$BATS_TEST_NUMBER-$RANDOM"
     # Longer than any test needs; a hang then fails with a message instead of stalling the run.
@@ -18,6 +18,11 @@ teardown() {
 
 # For what takes long and what a shorter test shows most of: make test has fifteen minutes for everything.
 long() { [ -n "${DAYFLY_TEST_LONG:-}" ] || skip "with DAYFLY_TEST_LONG=1"; }
+
+# For what a job in a machine of its own has, and one on the host's kernel as an ordinary user has not.
+machine_only() {
+    if [ "$ENGINE" = user ]; then skip "engine user: $1"; fi
+}
 
 # dayfly run with the test's engine in the test's image: job [OPTION ...] -- CMD [ARG ...]
 # A small machine, unless an option says otherwise: the last one counts.
@@ -36,7 +41,7 @@ marked() {
     for dir in /proc/[0-9]*; do
         { read -r comm <"$dir/comm"; } 2>/dev/null || continue
         case $comm in
-        dayfly | qemu-* | skopeo)
+        dayfly | dayfly-* | qemu-* | skopeo)
             if grep -qz "^DAYFLY_TEST_MARK=$DAYFLY_TEST_MARK\$" "$dir/environ" 2>/dev/null; then
                 echo "${dir#/proc/}"
             fi
@@ -50,7 +55,9 @@ snapshot_host() {
     cut -d' ' -f5 /proc/self/mountinfo | sort
     awk '$8 ~ /dayfly/ {print $8}' /proc/net/unix | sort
     ls /sys/class/net
-    ls /run/dayfly 2>/dev/null || true
+    # Its file of locks has no content but a number, and stays.
+    ls /run/dayfly 2>/dev/null | grep -vx uids || true
+    find /sys/fs/cgroup -type d -path '*dayfly*' 2>/dev/null | sort
     find "${DAYFLY_HOME:?}" | grep -v '/templates' | sort
 }
 

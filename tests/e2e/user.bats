@@ -1,0 +1,351 @@
+#!/usr/bin/env bats
+# Engine user: what holds a job that shares the host's kernel, and what is left of it. Root's, unless a test
+# says otherwise.
+
+load common
+
+setup_file() {
+    [ "${DAYFLY_TEST_ENGINE:-}" = user ] || skip "about engine user"
+}
+
+# dayfly run with engine user on the host's own programs.
+on_host() {
+    local options=(--net none)
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    timeout -k 10 "$LIMIT" "$DAYFLY" run --engine user "${options[@]}" host "$@"
+}
+
+# A job that says "waiting" and then waits for a line on its input, in the background: its output on
+# descriptor 7, its input on 8.
+start_waiting() { # -- CMD...
+    mkfifo "$TEST_DIR/out" "$TEST_DIR/in"
+    "$DAYFLY" run --engine user --net none -i host "$@" <"$TEST_DIR/in" >"$TEST_DIR/out" 2>"$TEST_DIR/err" 3>&- &
+    RUNNER=$!
+    exec 8>"$TEST_DIR/in" 7<"$TEST_DIR/out"
+    read -r -t "$LIMIT" line <&7
+    [ "$line" = waiting ]
+}
+
+# What the kernel keeps by name or number, and a job could leave in it.
+kernel_objects() {
+    ipcs -a | sed '/^$/d'
+    ls /dev/mqueue /dev/shm 2>/dev/null || true
+    # Keyrings that belong to ids of jobs.
+    awk '$6 >= 2000000000 && $6 <= 2000065535' /proc/keys
+    find /proc -maxdepth 1 -uid "$1" 2>/dev/null || true
+    losetup -a
+}
+
+@test "the job has an id of its own, with a name, a group and a home" {
+    run job --net none -- sh -c 'id -u; id -un; id -gn; id -G | wc -w; echo "$HOME"; stat -c %U:%a "$HOME"; touch ~/file'
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" -ge 2000000000 ]
+    [ "${lines[1]}" = job ]
+    [ "${lines[2]}" = job ]
+    [ "${lines[3]}" -eq 1 ]
+    [ "${lines[4]}" = /home/job ]
+    [ "${lines[5]}" = job:700 ]
+}
+
+@test "two jobs have different ids, in a row and at once" {
+    one=$(on_host -- id -u)
+    two=$(on_host -- id -u)
+    [ "$one" -ne "$two" ]
+    start_waiting -- sh -c 'echo waiting; read line; id -u'
+    three=$(on_host -- id -u)
+    echo >&8
+    read -r four <&7
+    wait "$RUNNER"
+    [ "$three" -ne "$four" ]
+}
+
+@test "the range of ids is the person's to say, and to be nobody's" {
+    DAYFLY_USER_RANGE=1900000007-1900000007 run on_host -- id -u
+    [ "$output" = 1900000007 ]
+    DAYFLY_USER_RANGE=0-5 run on_host -- id -u
+    [ "$status" -eq 125 ]
+    DAYFLY_USER_RANGE=65530-65540 run on_host -- id -u
+    [ "$status" -eq 125 ]
+}
+
+@test "an id is not given to a second job while the first has it" {
+    export DAYFLY_USER_RANGE=1900000007-1900000007
+    start_waiting -- sh -c 'echo waiting; read line'
+    run on_host -- true
+    [ "$status" -eq 125 ]
+    [[ "$output" == *"in use"* ]]
+    echo >&8
+    wait "$RUNNER"
+    on_host -- true
+}
+
+@test "no capability, no new privileges, a filter" {
+    run job --net none -- grep -E '^(CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status
+    [ "$status" -eq 0 ]
+    [ "$(grep -c 0000000000000000 <<<"$output")" -eq 4 ]
+    grep -qE 'NoNewPrivs:\s*1' <<<"$output"
+    grep -qE 'Seccomp:\s*2' <<<"$output"
+}
+
+@test "setuid programs give nothing" {
+    mkdir "$TEST_DIR/tree"
+    cp "$(command -v busybox)" "$TEST_DIR/tree/busybox"
+    # The host's own are shown nosuid as well.
+    run on_host -- sh -c 'find /usr/bin -perm -4000 | head -n 1; cp /usr/bin/id ~/id; chmod u+s ~/id; ~/id -u; su -c id root </dev/null'
+    [[ "$output" != *"uid=0"* ]]
+}
+
+@test "what is refused: mounts, namespaces, bpf, keys of users, tracing init" {
+    cat >"$TEST_DIR/calls.py" <<'PY'
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(name, *args):
+    ctypes.set_errno(0)
+    r = libc.syscall(*args)
+    code = ctypes.get_errno()
+    print(name, "refused" if r == -1 and code in (errno.EPERM, errno.ENOSYS) else f"went: {r} {code}")
+refused("mount", 165, b"none", b"/tmp", b"tmpfs", 0, 0)
+refused("umount", 166, b"/tmp", 0)
+refused("chroot", 161, b"/tmp")
+refused("unshare user", 272, 0x10000000)
+refused("unshare net", 272, 0x40000000)
+refused("clone user", 56, 0x10000000 | 17, 0, 0, 0, 0)
+refused("clone3", 435, 0, 0)
+refused("setns", 308, 0, 0)
+refused("bpf", 321, 0, 0, 0)
+refused("perf", 298, 0, 0, -1, -1, 0)
+refused("userfaultfd", 323, 0)
+refused("io_uring", 425, 1, 0)
+refused("open_by_handle_at", 304, -100, 0, 0)
+refused("kexec", 246, 0, 0, 0, 0)
+refused("init_module", 175, 0, 0, b"")
+refused("user keyring", 250, 0, ctypes.c_int(-4), 1)
+refused("persistent keyring", 250, 22, -1, -3)
+refused("key for the user", 248, b"user", b"x", b"y", 1, ctypes.c_int(-4))
+refused("request_key", 249, b"user", b"x", b"", 0)
+refused("ptrace init", 101, 16, 1, 0, 0)
+key = libc.syscall(248, b"user", b"x", b"y", 1, ctypes.c_int(-3))
+print("own key", "refused" if key == -1 else "went")
+PY
+    run on_host -i -- python3 - <"$TEST_DIR/calls.py"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    ! grep -v refused <<<"$output" | grep -v "^own key went$"
+    grep -qx "own key went" <<<"$output"
+}
+
+@test "the host's system is read-only, and people's files are not there" {
+    mkdir -p "$TEST_DIR/private"
+    run on_host -- sh -c 'touch /usr/x /etc/x /x; ls '"$TEST_DIR"'; ls -A /home /root; cat /etc/shadow'
+    [[ "$output" != *"private"* ]]
+    [ "$(grep -c 'Read-only' <<<"$output")" -eq 2 ]
+    grep -q "^job$" <<<"$output"
+    grep -q "Permission denied" <<<"$output"
+}
+
+@test "a job sees its own processes and its own network only" {
+    run on_host -- sh -c 'ls -d /proc/[0-9]* | wc -l; ls /sys/class/net; wc -l </proc/net/unix'
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" -le 5 ]
+    [ "${lines[1]}" = lo ]
+    [ "${lines[2]}" -eq 1 ]
+}
+
+@test "two jobs at once cannot see, signal, trace or reach each other" {
+    start_waiting -- python3 -c '
+import os, socket
+s = socket.socket(socket.AF_UNIX); s.bind("\0dayfly-test"); s.listen()
+open("/tmp/mark", "w").write("one"); open("/dev/shm/mark", "w").write("one")
+print("waiting", flush=True); input(); print(os.getpid(), open("/tmp/mark").read(), flush=True)'
+    run on_host -i -- python3 - <<'PY'
+import os, socket
+pids = [int(p) for p in os.listdir("/proc") if p.isdigit()]
+print("processes", len([p for p in pids if p > 1 and p != os.getpid()]))
+try:
+    socket.socket(socket.AF_UNIX).connect("\0dayfly-test")
+    print("reached")
+except ConnectionRefusedError:
+    print("no socket")
+print("files", os.path.exists("/tmp/mark"), os.path.exists("/dev/shm/mark"))
+try:
+    os.kill(-1, 0)
+    print("somebody")
+except ProcessLookupError:
+    print("nobody to signal")
+PY
+    echo "$output"
+    [ "${lines[0]}" = "processes 0" ]
+    [ "${lines[1]}" = "no socket" ]
+    [ "${lines[2]}" = "files False False" ]
+    [ "${lines[3]}" = "nobody to signal" ]
+    echo >&8
+    read -r answer <&7
+    [[ "$answer" == *one ]]
+    wait "$RUNNER"
+}
+
+@test "nothing is left: daemons, files, shared memory, queues, keys, mounts, groups" {
+    uid=$(on_host -- id -u)
+    kernel_objects $((uid + 1)) >"$TEST_DIR/before"
+    on_host -i -- python3 - <<'PY'
+import ctypes, os, subprocess, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+open(os.path.expanduser("~/file"), "w").write("left")
+open("/tmp/file", "w").write("left")
+open("/dev/shm/file", "w").write("left")
+assert libc.shmget(4711, 4096, 0o1600) >= 0
+assert libc.semget(4711, 1, 0o1600) >= 0
+assert libc.msgget(4711, 0o1600) >= 0
+rt = ctypes.CDLL("librt.so.1", use_errno=True)
+assert rt.mq_open(b"/left", os.O_CREAT | os.O_RDWR, 0o600, None) >= 0, ctypes.get_errno()
+assert libc.syscall(248, b"user", b"left", b"x", 1, ctypes.c_int(-3)) > 0
+# A daemon as they come: its own session, its parent gone, deaf to what can be ignored.
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        import signal
+        for s in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(s, signal.SIG_IGN)
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        time.sleep(1000)
+    os._exit(0)
+print("made")
+PY
+    nothing_left
+    kernel_objects $((uid + 1)) >"$TEST_DIR/after"
+    diff "$TEST_DIR/before" "$TEST_DIR/after"
+}
+
+@test "SIGKILL of the runner: all of it dies at once, and the next run takes its groups away" {
+    start_waiting -- sh -c 'id -u; echo >/tmp/x; sleep 1000 & echo waiting; read line' || true
+    uid=$line
+    read -r line <&7
+    kernel_objects "$uid" >"$TEST_DIR/running"
+    grep -q ^/proc/ "$TEST_DIR/running"
+    kill -KILL "$RUNNER"
+    wait "$RUNNER" || true
+    for pid in $(find /proc -maxdepth 1 -uid "$uid" -printf '%f\n' 2>/dev/null); do
+        timeout 10 tail --pid="$pid" -f /dev/null
+    done
+    on_host -- true
+    nothing_left
+}
+
+@test "a fork bomb meets its limit; the host, and the answer, do not" {
+    run on_host --report "$TEST_DIR/report.json" --memory 512MiB -- sh -c '
+        n=0; while [ $n -lt 6000 ]; do sleep 100 & n=$((n + 1)); done 2>/dev/null; echo never'
+    [[ "$output" != *never* ]]
+    [ "$(pgrep -cx sleep)" -lt 100 ]
+    nothing_left
+}
+
+@test "a full layer is the job's problem only" {
+    run on_host --disk 16MiB -- sh -c 'head -c 32M /dev/zero >~/fill; echo "status $?"; rm ~/fill; echo again >~/fill && cat ~/fill'
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"No space left"* ]]
+    [[ "$output" == *again* ]]
+}
+
+@test "a file written in one run is not there in the next" {
+    run job --net none -- sh -c 'echo new >~/new; echo new >/tmp/new; cat ~/new /tmp/new'
+    [ "$status" -eq 0 ]
+    run job --net none -- sh -c 'ls -A ~ /tmp'
+    [[ "$output" != *new* ]]
+}
+
+@test "shares: what the job may, the host's owner, and no setuid files" {
+    mkdir "$TEST_DIR/ro" "$TEST_DIR/rw" "$TEST_DIR/cow"
+    chown 1234:1235 "$TEST_DIR"/{ro,rw,cow}
+    chmod 700 "$TEST_DIR"/{ro,rw,cow}
+    for d in ro rw cow; do echo "from the host" >"$TEST_DIR/$d/file"; chown 1234:1235 "$TEST_DIR/$d/file"; done
+    run on_host --share "$TEST_DIR/ro:/ro:ro" --share "$TEST_DIR/rw:/rw" --share "$TEST_DIR/cow:/cow:cow" -- sh -c '
+        cat /ro/file /rw/file /cow/file
+        echo x >/ro/file && echo "ro was written"
+        echo "from the job" >/rw/file; echo new >/rw/new
+        echo "from the job" >/cow/file; cat /cow/file
+        cp /usr/bin/id /rw/id; chmod u+s /rw/id && echo "setuid was made"
+        stat -c %U /rw/new'
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [ "$(grep -c 'from the host' <<<"$output")" -eq 3 ]
+    [[ "$output" != *was* ]]
+    [ "${lines[-1]}" = job ]
+    [ "$(cat "$TEST_DIR/ro/file")" = "from the host" ]
+    [ "$(cat "$TEST_DIR/rw/file")" = "from the job" ]
+    [ "$(cat "$TEST_DIR/cow/file")" = "from the host" ]
+    [ "$(stat -c %u:%g "$TEST_DIR/rw/new")" = 1234:1235 ]
+    [ -z "$(find "$TEST_DIR" -perm /6000)" ]
+}
+
+@test "a network of its own, with the rules of a machine's" {
+    run job -- sh -c 'cat /sys/class/net/eth0/address; ip -4 addr show eth0'
+    [ "$status" -eq 0 ]
+    [[ "$output" == *10.0.2.15* ]]
+    nothing_left
+}
+
+@test "secrets: files of the job's user, in memory; none where nothing separates" {
+    export TOKEN=s3cret-$RANDOM$RANDOM$RANDOM
+    local value=$TOKEN
+    run job --net none --secret TOKEN -- sh -c '
+        stat -c "%a %U" /run/secrets/TOKEN; stat -f -c %T /run/secrets; sha256sum </run/secrets/TOKEN; cat /run/secrets/TOKEN'
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = "400 job" ]
+    [ "${lines[1]}" = tmpfs ]
+    [ "${lines[2]}" = "$(printf %s "$value" | sha256sum)" ]
+    [ "${lines[3]}" = "***" ]
+    run "$DAYFLY" run --engine none --secret TOKEN host -- true
+    [ "$status" -eq 125 ]
+    [ ! -e /run/secrets/TOKEN ]
+    run "$DAYFLY" run --engine none --secret-env TOKEN host -- sh -c 'echo "$TOKEN"'
+    [ "$output" = "***" ]
+}
+
+@test "artifacts: what the job's user can read, as the caller's" {
+    cd "$TEST_DIR"
+    run on_host --artifact 'out/*' --artifact /etc/shadow -- sh -c 'mkdir out; echo made >out/file; ln -s /etc/shadow out/link; exit 3'
+    echo "$output"
+    [ "$(cat file)" = made ]
+    [ ! -e shadow ]
+    [ ! -e link ]
+}
+
+@test "what engine user cannot do it says" {
+    run job --user builder -- true
+    [ "$status" -eq 125 ]
+    [[ "$output" == *"--user"* ]]
+    run "$DAYFLY" run --engine none tests -- true
+    [ "$status" -eq 125 ]
+    [[ "$output" == *"host"* ]]
+}
+
+@test "engine none: as the caller, where the caller is, and no child stays" {
+    run timeout "$LIMIT" "$DAYFLY" run --engine none host -- sh -c 'id -u; pwd; sleep 1234 & exit 3'
+    [ "$status" -eq 3 ]
+    [ "${lines[0]}" = "$(id -u)" ]
+    [ "${lines[1]}" = "$PWD" ]
+    ! pgrep -fx 'sleep 1234'
+}
+
+@test "without root: the host's programs, in namespaces, as oneself" {
+    id nobody >/dev/null 2>&1 || skip "there is no user nobody"
+    setpriv --reuid=65534 --regid=65534 --clear-groups unshare -U true || skip "no user namespaces for users"
+    cp "$DAYFLY" "$TEST_DIR/dayfly"
+    chmod 755 "$TEST_DIR" "$TEST_DIR/dayfly"
+    as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nonexistent "$TEST_DIR/dayfly" "$@"; }
+    run as_nobody run -v --engine user --net none host -- sh -c 'id -un; touch /usr/x ~/x /tmp/x; ls ~; grep CapEff /proc/self/status'
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"not root"* ]]
+    grep -qx job <<<"$output"
+    grep -qx x <<<"$output"
+    [[ "$output" == *0000000000000000* ]]
+    run as_nobody run --engine user --net none tests -- true
+    [ "$status" -eq 125 ]
+    [[ "$output" == *"only root"* ]]
+}
