@@ -22,8 +22,8 @@ struct confine {
 /* Read the filter (src/sandbox/filter.h) from its file. */
 int confine_load(struct confine *c, int filter_fd, struct proto_fail *why);
 
-/* The agent itself, once the sandbox is up: keep the capabilities that sessions need and let no program
- * have any. */
+/* The agent itself, once the sandbox is up: a landlock domain, only the capabilities that sessions
+ * need, and none for any program. Nothing can be mounted afterwards. */
 int confine_agent(struct proto_fail *why);
 
 /* A command's process, as its user already, last before it becomes the command. 0, or the errno of what
