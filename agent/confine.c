@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fail.h"
+#include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 
@@ -105,10 +106,16 @@ int confine_agent(struct proto_fail *why)
 
 int confine_command(const struct confine *c, const char **what)
 {
-    /* One byte: neither a file nor a program of the host's that would be handed the core. */
-    struct rlimit core = {1, 1}, pids = {c->pids, c->pids};
+    struct rlimit core = {1, 1}, none = {0, 0}, pids;
     *what = "limits";
-    if (setrlimit(RLIMIT_CORE, &core) < 0 || (c->pids && setrlimit(RLIMIT_NPROC, &pids) < 0))
+    /* One byte: neither a file nor a program of the host's that would be handed the core. Where not
+     * even that much is allowed, none: then there is no file at least. */
+    if (setrlimit(RLIMIT_CORE, &core) < 0 && setrlimit(RLIMIT_CORE, &none) < 0)
+        return errno;
+    if (getrlimit(RLIMIT_NPROC, &pids) < 0)
+        return errno;
+    pids.rlim_cur = pids.rlim_max = MIN(pids.rlim_max, (rlim_t)c->pids);
+    if (c->pids && setrlimit(RLIMIT_NPROC, &pids) < 0)
         return errno;
     /* Made as the job's user it is the job's, and counts as such. */
     *what = "session keyring";

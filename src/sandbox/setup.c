@@ -44,7 +44,10 @@ static int be_born(const struct setup *setup, struct dayfly_err *err)
     if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
         return err_errno(err, errno, "make a session keyring");
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        return err_errno(err, errno, "keep the sandbox's mounts to itself");
+        return errno == EINVAL ? err_set(err, EINVAL,
+                                         "the root directory is no mount point, as in a chroot: mounts "
+                                         "of a sandbox could not be kept to it")
+                               : err_errno(err, errno, "keep the sandbox's mounts to itself");
     return device_make(setup, err);
 }
 
@@ -106,10 +109,14 @@ static int leave(int root, struct dayfly_err *err)
 {
     if (fchdir(root) < 0)
         return err_errno(err, errno, "enter the new root");
-    /* The old root ends up on top of the new one, and is taken off. */
-    if (syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-        return err_errno(err, errno, "leave the host's root");
-    return 0;
+    /* The old root ends up on top of the new one, and is taken off. That of an initramfs cannot be
+     * moved: it stays beneath, where no path leads. */
+    int r = (int)syscall(SYS_pivot_root, ".", ".");
+    if (r == 0)
+        r = umount2(".", MNT_DETACH);
+    else if (errno == EINVAL)
+        r = chroot(".");
+    return r < 0 || chdir("/") < 0 ? err_errno(err, errno, "leave the host's root") : 0;
 }
 
 /* -- 8: become ---------------------------------------------------------------------------------------
