@@ -153,14 +153,13 @@ static const char *user_why(const struct place *place)
 
 static int user_start(struct place *place, struct dayfly_err *err)
 {
-    return 0;
+    return sandbox_start(user_of(place)->sandbox, err);
 }
 
-/* Some milliseconds: nothing to be cancelled. */
 static int user_call(struct place *place, const struct guest_wait *wait, struct dayfly_err *err)
 {
     struct user_place *u = user_of(place);
-    _cleanup_close_ int fd = sandbox_start(u->sandbox, err);
+    _cleanup_close_ int fd = sandbox_call(u->sandbox, wait->cancel_fd, err);
     if (fd < 0)
         return fd;
     int r = u->nat ? cable_new(&u->cable, u->nat, steal_fd(&u->frames_fd), sandbox_take_tap(u->sandbox),

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -240,13 +241,25 @@ static ssize_t receive(int socket, void *out, size_t size, int *fd)
 
 int sandbox_start(struct sandbox *s, struct dayfly_err *err)
 {
-    struct dayfly_err told;
     if (write(s->go_fd, "", 1) != 1)
         return err_errno(err, errno, "start the sandbox");
     close_fd(&s->go_fd);
+    return 0;
+}
+
+int sandbox_call(struct sandbox *s, int cancel_fd, struct dayfly_err *err)
+{
+    struct dayfly_err told;
     ssize_t n;
-    while ((n = receive(s->report_fd, &told, sizeof(told), &s->tap_fd)) == 1)
-        ;
+    do {
+        struct pollfd fds[] = {{.fd = s->report_fd, .events = POLLIN},
+                               {.fd = cancel_fd, .events = POLLIN}};
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            return err_errno(err, errno, "wait for the sandbox");
+        if (fds[1].revents)
+            return err_set(err, ECANCELED, "cancelled while waiting for the sandbox");
+        n = fds[0].revents ? receive(s->report_fd, &told, sizeof(told), &s->tap_fd) : 1;
+    } while (n == 1);
     close_fd(&s->report_fd);
     if (n == 0)
         return steal_fd(&s->link_fd);
@@ -272,7 +285,9 @@ int sandbox_probe(struct dayfly_err *why)
     int r = sandbox_new(&s, &options, why);
     if (r < 0)
         return r;
-    _cleanup_close_ int link = r = sandbox_start(s, why);
+    if ((r = sandbox_start(s, why)) == 0)
+        r = sandbox_call(s, -1, why);
+    _cleanup_close_ int link = r;
     if (r >= 0 && s->shortcomings[0])
         err_set(why, 0, "%s", s->shortcomings);
     sandbox_free(s);

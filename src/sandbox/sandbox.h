@@ -62,12 +62,15 @@ int sandbox_probe(struct dayfly_err *why);
 /* Take an id, make the groups, and a process in namespaces of its own that waits for sandbox_start. */
 int sandbox_new(struct sandbox **out, const struct sandbox_options *options, struct dayfly_err *err);
 
-/* Have it build its root and become the agent. Returns the stream to the agent, the caller's, or
- * -errno: what the sandbox could not do. */
+/* Have it build its root and become the agent. */
 int sandbox_start(struct sandbox *sandbox, struct dayfly_err *err);
 
+/* Wait until it has: the stream to the agent, the caller's, or -errno with what the sandbox could not
+ * do. -ECANCELED when cancel_fd (-1: none) became readable before; then it may be called again. */
+int sandbox_call(struct sandbox *sandbox, int cancel_fd, struct dayfly_err *err);
+
 /* The other end of its network device: a tap, one Ethernet frame a read or write. The caller's, once;
- * -1: there is none. After sandbox_start. */
+ * -1: there is none. After sandbox_call. */
 int sandbox_take_tap(struct sandbox *sandbox);
 
 /* What it has not of what was asked for, for people, or "". */

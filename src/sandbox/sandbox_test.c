@@ -18,6 +18,12 @@
 static const struct sandbox_options plain = {
     .root_fd = -1, .layer_bytes = 1 << 20, .limits = {.memory_bytes = 64 << 20, .pids = 32}};
 
+static int start(struct sandbox *s, struct dayfly_err *err)
+{
+    int r = sandbox_start(s, err);
+    return r < 0 ? r : sandbox_call(s, -1, err);
+}
+
 static void need_sandboxes(void)
 {
     struct dayfly_err why = {0};
@@ -43,7 +49,7 @@ static void its_init_is_the_agent(void **state)
     struct dayfly_err err = {0};
     need_sandboxes();
     assert_int_equal(sandbox_new(&s, &plain, &err), 0);
-    int link = sandbox_start(s, &err);
+    int link = start(s, &err);
     if (link < 0)
         fail_msg("%s", err.msg);
     expect_hello(link);
@@ -60,7 +66,7 @@ static void nothing_is_left(void **state)
     need_sandboxes();
     assert_int_equal(sandbox_new(&s, &plain, NULL), 0);
     pid_t pid = sandbox_init_pid(s);
-    int link = sandbox_start(s, NULL);
+    int link = start(s, NULL);
     expect_hello(link);
     sandbox_free(s);
     assert_int_equal(kill(pid, 0), -1);
@@ -68,6 +74,24 @@ static void nothing_is_left(void **state)
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
     close(link);
     sandbox_free(NULL);
+}
+
+static void waiting_for_it_can_be_cancelled(void **state)
+{
+    struct sandbox *s;
+    int ready[2];
+    need_sandboxes();
+    assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+    assert_int_equal(write(ready[1], "", 1), 1);
+    /* Not started, it says nothing. */
+    assert_int_equal(sandbox_new(&s, &plain, NULL), 0);
+    assert_int_equal(sandbox_call(s, ready[0], NULL), -ECANCELED);
+    int link = start(s, NULL);
+    expect_hello(link);
+    sandbox_free(s);
+    close(link);
+    close(ready[0]);
+    close(ready[1]);
 }
 
 static void one_that_was_never_started_goes_too(void **state)
@@ -86,7 +110,7 @@ static void a_death_is_seen(void **state)
     struct dayfly_err err = {0};
     need_sandboxes();
     assert_int_equal(sandbox_new(&s, &plain, &err), 0);
-    int link = sandbox_start(s, &err);
+    int link = start(s, &err);
     expect_hello(link);
     assert_int_equal(kill(sandbox_init_pid(s), SIGKILL), 0);
     struct pollfd p = {.fd = link, .events = 0};
@@ -111,7 +135,7 @@ static void what_cannot_be_set_up_is_said(void **state)
     options.shares = &share;
     options.share_count = 1;
     assert_int_equal(sandbox_new(&s, &options, &err), 0);
-    assert_int_equal(sandbox_start(s, &err), -ESTALE);
+    assert_int_equal(start(s, &err), -ESTALE);
     assert_non_null(strstr(err.msg, "replaced"));
     sandbox_free(s);
     close(here);
@@ -122,6 +146,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(its_init_is_the_agent),
         cmocka_unit_test(nothing_is_left),
+        cmocka_unit_test(waiting_for_it_can_be_cancelled),
         cmocka_unit_test(one_that_was_never_started_goes_too),
         cmocka_unit_test(a_death_is_seen),
         cmocka_unit_test(what_cannot_be_set_up_is_said),
