@@ -6,6 +6,8 @@ setup() {
     ENGINE=${DAYFLY_TEST_ENGINE:?say which engine: kvm, tcg or user}
     # Everything that a test starts carries this in its environment, so that what stays behind is found.
     export DAYFLY_TEST_MARK="mark-$$-$BATS_TEST_NUMBER-$RANDOM"
+    # Ids of these tests' own: what others run beside them is not taken for something left.
+    export DAYFLY_USER_RANGE=1800000000-1800065535
     # Longer than any test needs; a hang then fails with a message instead of stalling the run.
     LIMIT=${DAYFLY_TEST_LIMIT:-120}
     TEST_DIR=$(mktemp -d)
@@ -53,11 +55,12 @@ marked() {
 # What a run could leave on a host: mounts, named sockets, network devices, loop devices, files.
 snapshot_host() {
     cut -d' ' -f5 /proc/self/mountinfo | sort
-    awk '$8 ~ /dayfly/ {print $8}' /proc/net/unix | sort
+    # But for those that unit tests have, which may run at the same time.
+    awk '$8 ~ /dayfly/ && $8 !~ /^\/tmp\/dayfly-......\/s$/ {print $8}' /proc/net/unix | sort
     ls /sys/class/net
     # Its file of locks has no content but a number, and stays.
     ls /run/dayfly 2>/dev/null | grep -vx uids || true
-    find /sys/fs/cgroup -type d -path '*dayfly*' 2>/dev/null | sort
+    find /sys/fs/cgroup -type d -path '*/dayfly/job-18000*' 2>/dev/null | sort
     find "${DAYFLY_HOME:?}" | grep -v '/templates' | sort
 }
 

@@ -34,7 +34,7 @@ kernel_objects() {
     ipcs -a | sed '/^$/d'
     ls /dev/mqueue /dev/shm 2>/dev/null || true
     # Keyrings that belong to ids of jobs.
-    awk '$6 >= 2000000000 && $6 <= 2000065535' /proc/keys
+    awk '$6 >= 1800000000 && $6 <= 1800065535' /proc/keys
     find /proc -maxdepth 1 -uid "$1" 2>/dev/null || true
     losetup -a
 }
@@ -42,7 +42,7 @@ kernel_objects() {
 @test "the job has an id of its own, with a name, a group and a home" {
     run job --net none -- sh -c 'id -u; id -un; id -gn; id -G | wc -w; echo "$HOME"; stat -c %U:%a "$HOME"; touch ~/file'
     [ "$status" -eq 0 ]
-    [ "${lines[0]}" -ge 2000000000 ]
+    [ "${lines[0]}" -ge 1800000000 ]
     [ "${lines[1]}" = job ]
     [ "${lines[2]}" = job ]
     [ "${lines[3]}" -eq 1 ]
