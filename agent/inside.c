@@ -142,7 +142,10 @@ int inside(struct agent *a, char **words)
 {
     struct words w = read_words(words, &a->machine);
     bool sync_all;
-    prctl(PR_SET_NAME, "dayfly-agent", 0, 0, 0);
+    prctl(PR_SET_NAME, INSIDE_NAME, 0, 0, 0);
+    /* What ends a sandbox would end this host. */
+    if (w.sandbox && getpid() != 1)
+        return 1;
     if (w.link_fd < 0 || fcntl(w.link_fd, F_SETFD, FD_CLOEXEC) < 0)
         return 1;
     if (w.group_fd >= 0)

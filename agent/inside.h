@@ -4,6 +4,8 @@
 
 #include "host.h"
 
+#define INSIDE_NAME "dayfly-agent" /* as which it is started for this */
+
 /*
  * The agent without a machine of its own. `words` are what it was started with, NULL behind the last:
  *
