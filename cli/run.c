@@ -303,9 +303,9 @@ static void audit_finish(struct audit **audit)
 
 /* The look after. Returns the status that the run ends with. */
 static int end_audit(const struct call *call, const struct run_options *options, struct audit *audit,
-                     json_t *report, int status)
+                     const struct job_result *result, int status)
 {
-    json_t *found = audit ? audit_end(audit, 0) : NULL, *thing;
+    json_t *found = audit ? audit_end(audit, result->uid) : NULL, *thing;
     size_t i;
     if (!found)
         return status;
@@ -316,8 +316,8 @@ static int end_audit(const struct call *call, const struct run_options *options,
             fprintf(stderr, "  %s %s\n", json_string_value(json_object_get(thing, "kind")),
                     json_string_value(json_object_get(thing, "name")));
     }
-    if (report)
-        json_object_set(report, "audit", found);
+    if (result->report)
+        json_object_set(result->report, "audit", found);
     json_decref(found);
     return status;
 }
@@ -369,7 +369,7 @@ static int finish(const struct call *call, const struct run_request *request, st
     status = tell_artifacts(call, options, &result->artifacts, status);
     if (options->verbose)
         tell_times(&result->timings);
-    status = end_audit(call, options, audit, result->report, status);
+    status = end_audit(call, options, audit, result, status);
     if (result->report) {
         int r = report_write(result->report, options->report, err);
         json_decref(result->report);
@@ -531,7 +531,7 @@ static int run(const struct call *call)
         tell_console(result.console);
         free(result.console);
     }
-    return end_audit(call, options, audit, NULL, status);
+    return end_audit(call, options, audit, &result, status);
 }
 
 const struct command run_command = {

@@ -441,6 +441,7 @@ static int run_all(struct run *run, struct job_result *result, struct report_fac
         (r = create(run, err)) < 0)
         return r;
     snprintf(result->engine, sizeof(result->engine), "%s", run->place->ops->engine(run->place));
+    result->uid = run->place->uid;
     say(run, "booting");
     if ((r = boot(run, &result->interrupted, err)) < 0 || (r = give_secrets(run, err)) < 0)
         return r;

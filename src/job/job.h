@@ -101,6 +101,7 @@ struct job_result {
     struct job_artifact_result artifacts; /* the caller json_decrefs its rows */
     struct job_timings timings;
     char engine[8];
+    uid_t uid; /* made for the job on this host, and nobody's now; 0: none */
     void *report;  /* a json_t, when wanted and the command ran; the caller json_decrefs it */
     char *console; /* what the guest's kernel said, when the machine failed; NULL; the caller frees */
 };

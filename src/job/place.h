@@ -33,6 +33,7 @@ struct place {
     struct image image;               /* its root_fd is -1 where there is none */
     int share_fds[CONFIG_MAX_SHARES]; /* of options->shares, as many as are open */
     size_t share_fd_count;
+    uid_t uid;        /* made for the job, since then; 0: none */
     bool has_created; /* since then `engine` and `why` are there to ask for */
 };
 

@@ -136,6 +136,7 @@ static int user_create(struct place *place, struct dayfly_err *err)
     r = sandbox_new(&u->sandbox, &sandbox, err);
     if (r < 0)
         return r;
+    place->uid = sandbox_uid(u->sandbox);
     const char *lacks = sandbox_shortcomings(u->sandbox);
     snprintf(u->why, sizeof(u->why), "asked for%s%s", *lacks ? "; " : "", lacks);
     return 0;

@@ -297,6 +297,11 @@ int sandbox_probe(struct dayfly_err *why)
 /* -- its life and end --------------------------------------------------------------------------------
  */
 
+uid_t sandbox_uid(const struct sandbox *s)
+{
+    return geteuid() == 0 ? s->uid : 0;
+}
+
 const char *sandbox_shortcomings(const struct sandbox *s)
 {
     return s->shortcomings;

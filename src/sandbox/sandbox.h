@@ -73,6 +73,9 @@ int sandbox_call(struct sandbox *sandbox, int cancel_fd, struct dayfly_err *err)
  * -1: there is none. After sandbox_call. */
 int sandbox_take_tap(struct sandbox *sandbox);
 
+/* The id that was made for it, with a group of the same number; 0 without root. */
+uid_t sandbox_uid(const struct sandbox *sandbox);
+
 /* What it has not of what was asked for, for people, or "". */
 const char *sandbox_shortcomings(const struct sandbox *sandbox);
 
