@@ -29,8 +29,7 @@ int isolate_thread(const struct isolate_options *options, unsigned *applied, str
     while (tables < ISOLATE_TABLES_MAX && options->calls[tables].count)
         tables++;
     *applied = 0;
-    int r = note(isolate_namespaces(options->new_user, options->keep_network, err), ISOLATE_NAMESPACES,
-                 applied);
+    int r = note(isolate_namespaces(options, err), ISOLATE_NAMESPACES, applied);
     if (r == 0 && options->change_user)
         r = note(change_user(options, err), ISOLATE_USER, applied);
     if (r == 0)

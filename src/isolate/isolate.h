@@ -88,6 +88,11 @@ struct isolate_options {
     uint64_t capabilities; /* 1 << CAP_x: those that stay, where the thread has them */
     bool keep_network;     /* what it does is to be on the caller's network */
     bool new_user; /* a process with one thread and no CAP_SYS_ADMIN: get it in a user namespace */
+    /* NULL, or: make something in the empty root, of which it gets a descriptor, before nothing can be
+     * written there any more; or do without, where no such root can be had, which -1 says. Returns 0
+     * or -errno. */
+    int (*furnish)(void *opaque, int root, struct dayfly_err *err);
+    void *opaque;
 };
 
 /* The stages that were applied. */
@@ -119,7 +124,7 @@ int isolate_denials(const struct isolate_calls *tables, size_t count, struct day
 /* ---- the stages, for isolate.c and tests ---- */
 
 /* Each returns 1 (applied), 0 (cannot be had here) or -errno. */
-int isolate_namespaces(bool new_user, bool keep_network, struct dayfly_err *err);
+int isolate_namespaces(const struct isolate_options *options, struct dayfly_err *err);
 int isolate_user(uid_t uid, gid_t gid, struct dayfly_err *err);
 int isolate_capabilities(uint64_t keep, struct dayfly_err *err);
 int isolate_landlock(const struct isolate_dir *dirs, size_t count, struct dayfly_err *err);

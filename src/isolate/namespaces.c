@@ -35,16 +35,14 @@ static bool enter_user_namespace(void)
            write_text("/proc/self/setgroups", "deny") && write_text("/proc/self/gid_map", gids);
 }
 
-/* An empty file system that cannot be written to. */
-static int mount_nothing(void)
+/* An empty file system, which hangs nowhere yet. */
+static int make_root(void)
 {
     _cleanup_close_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
     if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0) < 0 ||
-        fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
         fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return -1;
-    return fsmount(fs, FSMOUNT_CLOEXEC,
-                   MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    return fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 }
 
 /* The root becomes `fd`'s, the working directory stays, and the old tree hangs nowhere any more:
@@ -58,22 +56,44 @@ static int change_root(int fd)
     return fchdir(cwd);
 }
 
-int isolate_namespaces(bool new_user, bool keep_network, struct dayfly_err *err)
+static int furnish(const struct isolate_options *options, int root, struct dayfly_err *err)
 {
-    if (new_user && !enter_user_namespace())
-        return 0;
+    return options->furnish ? options->furnish(options->opaque, root, err) : 0;
+}
+
+static int make_read_only(struct dayfly_err *err)
+{
+    static const unsigned long flags =
+        MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    return mount(NULL, "/", NULL, flags, NULL) < 0 ? err_errno(err, errno, "close an empty root") : 0;
+}
+
+static int without_root(const struct isolate_options *options, int code, struct dayfly_err *err)
+{
+    if (!cannot_be_had(code))
+        return err_errno(err, code, "change to an empty root");
+    return furnish(options, -1, err);
+}
+
+int isolate_namespaces(const struct isolate_options *options, struct dayfly_err *err)
+{
+    if (options->new_user && !enter_user_namespace())
+        return furnish(options, -1, err);
     /* The thread's root and working directory are its own from here on. */
     if (unshare(CLONE_FS) < 0)
         return err_errno(err, errno, "unshare the root directory");
     /* Each by itself: a kernel may lack one, a limit or a security module forbid another. */
-    const int others[] = {keep_network ? 0 : CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS};
+    const int others[] = {options->keep_network ? 0 : CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS};
     for (size_t i = 0; i < ARRAY_SIZE(others); i++)
         if (others[i] && unshare(others[i]) < 0 && !cannot_be_had(errno))
             return err_errno(err, errno, "make a namespace");
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        return cannot_be_had(errno) ? 0 : err_errno(err, errno, "make a mount namespace");
-    _cleanup_close_ int nothing = mount_nothing();
-    if (nothing < 0 || change_root(nothing) < 0)
-        return cannot_be_had(errno) ? 0 : err_errno(err, errno, "change to an empty root");
-    return 1;
+        return without_root(options, errno, err);
+    _cleanup_close_ int root = make_root();
+    if (root < 0 || change_root(root) < 0)
+        return without_root(options, errno, err);
+    int r = furnish(options, root, err);
+    if (r == 0)
+        r = make_read_only(err);
+    return r < 0 ? r : 1;
 }
