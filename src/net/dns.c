@@ -21,9 +21,7 @@
 #define OPCODE  0x7800
 #define RCODE   0x000f
 
-#define TYPE_A     1
 #define TYPE_CNAME 5
-#define TYPE_AAAA  28
 #define TYPE_OPT   41
 #define TYPE_IXFR  251
 #define TYPE_AXFR  252
@@ -219,12 +217,25 @@ static uint8_t *put16(uint8_t *p, unsigned v)
 }
 
 /* Header and question, with an OPT record if the client had one. */
-static size_t put_message(const struct dns_query *q, uint16_t id, unsigned flags, uint8_t *out)
+static uint8_t *put_address(uint8_t *p, const struct net_addr *addr, uint32_t ttl_s)
+{
+    p = put16(put16(put16(p, 0xc000 | HEADER_BYTES), DNS_TYPE_A),
+              CLASS_IN); /* the name that was asked */
+    p = put16(put16(put16(p, ttl_s >> 16), ttl_s & 0xffff), 4);
+    memcpy(p, addr->bytes + 12, 4);
+    return p + 4;
+}
+
+/* `addr`: an answer, or NULL. */
+static size_t put_message(const struct dns_query *q, uint16_t id, unsigned flags,
+                          const struct net_addr *addr, uint32_t ttl_s, uint8_t *out)
 {
     uint8_t *p = put16(put16(out, id), flags);
-    p = put16(put16(put16(put16(p, 1), 0), 0), q->edns ? 1 : 0);
+    p = put16(put16(put16(put16(p, 1), addr ? 1 : 0), 0), q->edns ? 1 : 0);
     memcpy(p, q->wire, q->wire_bytes);
     p = put16(put16(p + q->wire_bytes, q->type), q->class);
+    if (addr)
+        p = put_address(p, addr, ttl_s);
     if (q->edns) {
         *p++ = 0;
         p = put16(put16(p, TYPE_OPT), UDP_BYTES_OURS);
@@ -233,22 +244,54 @@ static size_t put_message(const struct dns_query *q, uint16_t id, unsigned flags
     return (size_t)(p - out);
 }
 
+static unsigned answer_flags(const struct dns_query *q)
+{
+    return FLAG_QR | FLAG_RA | (q->recursion_desired ? FLAG_RD : 0) |
+           (q->checking_disabled ? FLAG_CD : 0);
+}
+
 size_t dns_make_query(const struct dns_query *q, uint16_t id, uint8_t out[static DNS_QUERY_BYTES])
 {
     return put_message(q, id,
                        (q->recursion_desired ? FLAG_RD : 0) | (q->checking_disabled ? FLAG_CD : 0) |
                            (q->authentic_data ? FLAG_AD : 0),
-                       out);
+                       NULL, 0, out);
 }
 
 size_t dns_make_error(const struct dns_query *q, int code, bool truncated,
                       uint8_t out[static DNS_QUERY_BYTES])
 {
-    return put_message(q, q->id,
-                       FLAG_QR | FLAG_RA | (q->recursion_desired ? FLAG_RD : 0) |
-                           (q->checking_disabled ? FLAG_CD : 0) | (truncated ? FLAG_TC : 0) |
-                           ((unsigned)code & RCODE),
-                       out);
+    return put_message(q, q->id, answer_flags(q) | (truncated ? FLAG_TC : 0) | ((unsigned)code & RCODE),
+                       NULL, 0, out);
+}
+
+size_t dns_make_address(const struct dns_query *q, const struct net_addr *addr, uint32_t ttl_s,
+                        uint8_t out[static DNS_ADDRESS_BYTES])
+{
+    return put_message(q, q->id, answer_flags(q), addr, ttl_s, out);
+}
+
+bool dns_question(const char *name, uint16_t type, struct dns_query *out)
+{
+    size_t len = strlen(name);
+    *out = (struct dns_query){
+        .type = type, .class = CLASS_IN, .recursion_desired = true, .udp_bytes = UDP_BYTES_MIN};
+    if (!len || len > DNS_WIRE_NAME_MAX - 2)
+        return false;
+    memcpy(out->name, name, len + 1);
+    for (const char *label = name;;) {
+        size_t n = strcspn(label, ".");
+        if (!n || n > LABEL_MAX)
+            return false;
+        out->wire[out->wire_bytes++] = (uint8_t)n;
+        memcpy(out->wire + out->wire_bytes, label, n);
+        out->wire_bytes += n;
+        if (!label[n])
+            break;
+        label += n + 1;
+    }
+    out->wire[out->wire_bytes++] = 0;
+    return true;
 }
 
 /* ---- answers ---- */
@@ -270,13 +313,13 @@ static void take_address(const struct reader *r, const struct record *record, st
     struct net_addr addr;
     if (out->count == DNS_ADDRS_MAX || record->class != CLASS_IN)
         return;
-    if (record->type == TYPE_A && record->data_len == 4)
+    if (record->type == DNS_TYPE_A && record->data_len == 4)
         addr = net_addr_v4(data);
-    else if (record->type == TYPE_AAAA && record->data_len == 16)
+    else if (record->type == DNS_TYPE_AAAA && record->data_len == 16)
         addr = net_addr_v6(data);
     else
         return;
-    if (record->type == TYPE_AAAA && net_addr_is_v4(&addr))
+    if (record->type == DNS_TYPE_AAAA && net_addr_is_v4(&addr))
         return;
     out->addrs[out->count].addr = addr;
     out->addrs[out->count++].ttl_s = record->ttl;

@@ -23,6 +23,8 @@
 
 enum { DNS_NOERROR = 0, DNS_FORMERR = 1, DNS_SERVFAIL = 2, DNS_NXDOMAIN = 3, DNS_NOTIMP = 4 };
 
+enum { DNS_TYPE_A = 1, DNS_TYPE_AAAA = 28 };
+
 struct dns_query {
     uint16_t id;
     uint16_t type, class;
@@ -48,6 +50,15 @@ size_t dns_make_query(const struct dns_query *query, uint16_t id, uint8_t out[st
 /* An answer with nothing but a code; with `truncated`, one that says "ask again by TCP". */
 size_t dns_make_error(const struct dns_query *query, int code, bool truncated,
                       uint8_t out[static DNS_QUERY_BYTES]);
+
+/* An answer with one address of IPv4, for DNS_TYPE_A. */
+#define DNS_ADDRESS_BYTES (DNS_QUERY_BYTES + 16)
+size_t dns_make_address(const struct dns_query *query, const struct net_addr *addr, uint32_t ttl_s,
+                        uint8_t out[static DNS_ADDRESS_BYTES]);
+
+/* A question for the addresses of a name, DNS_TYPE_A or DNS_TYPE_AAAA. False when it is no host's
+ * name. */
+bool dns_question(const char *name, uint16_t type, struct dns_query *out);
 
 struct dns_answer {
     bool truncated;

@@ -317,12 +317,46 @@ static void test_tcp_bounds(void **state)
     dns_tcp_free(c.tcp);
 }
 
+/* What we ask and answer ourselves is well-formed by our own reading. */
+static void test_questions_and_addresses_of_ours(void **state)
+{
+    struct dns_query q, again;
+    struct dns_answer answer;
+    uint8_t message[DNS_ADDRESS_BYTES];
+    static const uint8_t bytes[] = {10, 0, 2, 4};
+    const struct net_addr addr = net_addr_v4(bytes);
+    assert_true(dns_question("api.example.org", DNS_TYPE_A, &q));
+    size_t len = dns_make_query(&q, 7, message);
+    assert_int_equal(dns_parse_query(message, len, &again), DNS_NOERROR);
+    assert_string_equal(again.name, "api.example.org");
+    assert_int_equal(again.type, DNS_TYPE_A);
+    len = dns_make_address(&again, &addr, 60, message);
+    assert_true(len <= sizeof(message));
+    assert_true(dns_parse_answer(message, len, &q, 7, &answer));
+    assert_int_equal(answer.count, 1);
+    assert_true(net_addr_equal(&answer.addrs[0].addr, &addr));
+    assert_int_equal(answer.addrs[0].ttl_s, 60);
+
+    static const char *const wrong[] = {
+        "", ".", "a..b", "a.", "0123456789012345678901234567890123456789012345678901234567890123.org"};
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+        assert_false(dns_question(wrong[i], DNS_TYPE_A, &q));
+    char long_name[300];
+    for (size_t i = 0; i < sizeof(long_name) - 1; i++)
+        long_name[i] = i % 10 == 9 ? '.' : 'a';
+    long_name[254] = '\0';
+    assert_false(dns_question(long_name, DNS_TYPE_A, &q));
+    long_name[253] = '\0';
+    assert_true(dns_question(long_name, DNS_TYPE_AAAA, &q));
+    assert_int_equal(q.wire_bytes, DNS_WIRE_NAME_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_queries),    cmocka_unit_test(test_queries_that_are_none),
         cmocka_unit_test(test_answers),    cmocka_unit_test(test_tcp_answers),
-        cmocka_unit_test(test_tcp_bounds),
+        cmocka_unit_test(test_tcp_bounds), cmocka_unit_test(test_questions_and_addresses_of_ours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,15 +17,19 @@
  * NAT_FRAME_MAX bytes, checksums complete, over an AF_UNIX socket of type SOCK_SEQPACKET.
  */
 
+#include <sys/types.h>
+
 #include "dayfly/error.h"
 #include "net/policy.h"
 #include "util/log.h"
 
-#define NAT_FRAME_MAX   PACKET_FRAME_MAX
-#define NAT_RULES_MAX   256
-#define NAT_PUBLISH_MAX 64
-#define NAT_MTU_MAX     65520
-#define NAT_MTU_MIN     1280
+#define NAT_FRAME_MAX        PACKET_FRAME_MAX
+#define NAT_RULES_MAX        256
+#define NAT_PUBLISH_MAX      64
+#define NAT_MTU_MAX          65520
+#define NAT_MTU_MIN          1280
+#define NAT_BORDER_HOSTS_MAX 64
+#define NAT_BORDER_PORTS     2 /* POLICY_BORDER_HTTP, POLICY_BORDER_HTTPS, in this order */
 
 struct nat_options {
     const struct net_rule *rules; /* none: everything but the host and link-local addresses */
@@ -37,6 +41,10 @@ struct nat_options {
     const struct log *log;   /* borrowed until nat_stop */
     const char *resolv_conf; /* NULL: /etc/resolv.conf; read once, at the start */
     uint32_t ttl_min_s;      /* 0: POLICY_TTL_MIN_S */
+    /* Names, lower case, for which the border stands (border/border.h): the resolver says that they are
+     * addresses.border4, which is there if there are any. */
+    const char *const *border_hosts;
+    size_t border_host_count;
 };
 
 struct nat;
@@ -52,6 +60,15 @@ int nat_start(struct nat **out, const struct nat_options *options, int *frame_fd
 
 /* End it now, with every connection. frame_fd stays the caller's. NULL is legal. */
 void nat_stop(struct nat *nat);
+
+/*
+ * With border hosts: the listening sockets (AF_UNIX, stream, non-blocking) on which the guest's
+ * connections to the border arrive; the caller's from now on, once. They have no name that anybody but
+ * the helper could use, and whoever connects is the process nat_pid. While nobody accepts there, the
+ * helper's network stands still when 128 connections wait. -ENOENT when there are none (any more).
+ */
+int nat_take_border(struct nat *nat, int listeners[static NAT_BORDER_PORTS]);
+pid_t nat_pid(const struct nat *nat);
 
 /* What the guest is to be set up with. Until nat_stop. */
 const struct nat_addresses *nat_addresses(const struct nat *nat);

@@ -11,6 +11,8 @@
 #include "net/dns_tcp.h"
 #include "util/arith.h"
 
+#define BORDER_TTL_S 60
+
 struct nat_dns {
     struct nat_dns_options options;
     struct forwarder *forwarder;
@@ -81,6 +83,27 @@ static void answered(void *opaque, const struct dns_client *client, const struct
 
 /* ---- questions ---- */
 
+static bool is_border_host(const struct nat_dns *d, const char *name)
+{
+    for (unsigned i = 0; i < d->options.border_host_count; i++)
+        if (strcmp(d->options.border_hosts[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* The border has one address, of IPv4, and nothing else is to be known of such a host: another address
+ * or a hint in an HTTPS record would lead past the border. */
+static void answer_for_border(struct nat_dns *d, const struct dns_client *client,
+                              const struct dns_query *query)
+{
+    uint8_t message[DNS_ADDRESS_BYTES];
+    if (query->type != DNS_TYPE_A) {
+        reply_error(d, client, query, DNS_NOERROR, false);
+        return;
+    }
+    reply(d, client, message, dns_make_address(query, &d->options.border, BORDER_TTL_S, message));
+}
+
 static void ask(struct nat_dns *d, const struct dns_client *client, const uint8_t *message, size_t len)
 {
     struct dns_query query;
@@ -91,10 +114,13 @@ static void ask(struct nat_dns *d, const struct dns_client *client, const uint8_
         reply_error(d, client, &query, code, false);
         return;
     }
-    bool allowed = policy_allows_name(d->options.policy, query.name);
+    bool of_border = is_border_host(d, query.name);
+    bool allowed = of_border || policy_allows_name(d->options.policy, query.name);
     book_count(d->options.report, NAT_NAMES_ASKED, 1);
     book_name(d->options.report, query.name, !allowed);
-    if (!allowed) {
+    if (of_border) {
+        answer_for_border(d, client, &query);
+    } else if (!allowed) {
         book_count(d->options.report, NAT_NAMES_REFUSED, 1);
         reply_error(d, client, &query, DNS_NXDOMAIN, false);
         d->options.refused(d->options.opaque, query.name);

@@ -14,6 +14,10 @@ struct nat_dns_options {
     uint16_t mtu;
     const struct sockaddr_storage *servers;
     unsigned server_count;
+    const char (
+        *border_hosts)[NET_NAME_BYTES]; /* names for which `border` stands, and nobody is asked */
+    unsigned border_host_count;
+    struct net_addr border;
     void (*send)(void *opaque, const uint8_t *frame, size_t len); /* to the guest */
     void (*refused)(void *opaque, const char *name);              /* for the log */
     void *opaque;

@@ -1,59 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dayfly-nat: the helper of nat.h. Started by nat.c and by nobody else, with the descriptors of
- * nat_wire.h and an empty environment. In order: read the set-up, open what needs rights, lock up, say
- * so, serve. Whatever is wrong is said on the control socket.
+ * dayfly-nat: the helper of nat.h. Started by nat.c and by nobody else, as util/helper.h says. In
+ * order: read the set-up, open what needs rights, lock up, say so, serve. Whatever is wrong is said on
+ * the control socket.
  *
  * Locked up means: an empty root, namespaces of its own but the host's network, another user if it was
  * root, no capabilities, no file (landlock), the listed system calls, bounded memory. What is left to a
  * guest that takes this process over is the host's network, as an ordinary user without files.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "net/nat_serve.h"
 #include "net/route.h"
+#include "util/cleanup.h"
 #include "util/err.h"
+#include "util/helper_main.h"
 
 #define NOBODY 65534
 
-/* Buffers of 2,048 connections, twice over. A sanitizer's shadow is larger. */
+/* Buffers of 2,048 connections, twice over. */
 #define MEMORY_BYTES (UINT64_C(1) << 30)
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
-static int fail(struct nat_shared *shared, const struct dayfly_err *err)
-{
-    char message[NAT_MESSAGE_BYTES];
-    int n = snprintf(message, sizeof(message), "%c%s", NAT_FAILED, err->msg);
-    if (shared)
-        shared->code = err->code;
-    send(NAT_FD_CONTROL, message, (size_t)n, MSG_NOSIGNAL);
-    return 1;
-}
-
-static struct nat_shared *map_shared(void)
-{
-    void *p =
-        mmap(NULL, sizeof(struct nat_shared), PROT_READ | PROT_WRITE, MAP_SHARED, NAT_FD_SHARED, 0);
-    return p == MAP_FAILED ? NULL : p;
-}
 
 /* What libslirp and GLib have to say is about us, and nobody reads it. */
 static void say_nothing(const char *domain, GLogLevelFlags level, const char *text, gpointer opaque)
@@ -81,56 +58,122 @@ static bool host_has_ipv6(void)
     return found;
 }
 
-static void limit_resources(void)
+/* ---- the border's sockets ---- */
+
+#define BORDER_BACKLOG 128
+
+static const char *const border_names[NAT_BORDER_PORTS] = {"border-80", "border-443"};
+
+struct border_paths {
+    char paths[NAT_BORDER_PORTS][32]; /* that lead there from within */
+};
+
+static int listen_at(int fd, const char *path, struct dayfly_err *err)
 {
-    const struct rlimit none = {0, 0}, memory = {MEMORY_BYTES, MEMORY_BYTES};
-    setrlimit(RLIMIT_CORE, &none);
-    setrlimit(RLIMIT_FSIZE, &none);
-    if (!SANITIZED)
-        setrlimit(RLIMIT_DATA, &memory);
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    strncpy(at.sun_path, path, sizeof(at.sun_path) - 1);
+    mode_t before = umask(0); /* who will connect may be another user by then */
+    int r = bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, BORDER_BACKLOG) < 0
+                ? err_errno(err, errno, "listen for secrets' hosts")
+                : 0;
+    umask(before);
+    return r;
 }
 
-static int lock_up(struct dayfly_err *err)
+/* Names in an empty root, which nobody else has. */
+static int listen_in_root(struct border_paths *out, int root, struct dayfly_err *err)
+{
+    int r = 0;
+    _cleanup_close_ int before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (before < 0 || fchdir(root) < 0)
+        return err_errno(err, errno, "enter an empty root");
+    for (int i = 0; i < NAT_BORDER_PORTS && r == 0; i++) {
+        r = listen_at(NAT_FD_BORDER + i, border_names[i], err);
+        snprintf(out->paths[i], sizeof(out->paths[i]), "/%s", border_names[i]);
+    }
+    if (fchdir(before) < 0 && r == 0)
+        r = err_errno(err, errno, "return from an empty root");
+    return r;
+}
+
+/* Without such a root: names that are gone again before anybody else may use them, and a descriptor
+ * that leads to what they stood for. */
+static int listen_unnamed(struct border_paths *out, struct dayfly_err *err)
+{
+    char folder[] = "/tmp/dayfly-XXXXXX", path[64];
+    int r = 0;
+    if (!mkdtemp(folder))
+        return err_errno(err, errno, "make a folder in /tmp");
+    for (int i = 0; i < NAT_BORDER_PORTS && r == 0; i++) {
+        snprintf(path, sizeof(path), "%s/%s", folder, border_names[i]);
+        r = listen_at(NAT_FD_BORDER + i, path, err);
+        int fd = r == 0 ? open(path, O_PATH | O_CLOEXEC) : -1;
+        if (r == 0 && fd < 0)
+            r = err_errno(err, errno, "open a socket's name");
+        snprintf(out->paths[i], sizeof(out->paths[i]), "/proc/self/fd/%d", fd);
+        unlink(path);
+    }
+    rmdir(folder);
+    return r;
+}
+
+static int furnish(void *opaque, int root, struct dayfly_err *err)
+{
+    return root >= 0 ? listen_in_root(opaque, root, err) : listen_unnamed(opaque, err);
+}
+
+/* ---- */
+
+static int lock_up(struct border_paths *border, struct dayfly_err *err)
 {
     const struct isolate_options options = {
-        .calls = {isolate_base_calls, route_calls, nat_serve_calls},
+        .calls = {isolate_base_calls, route_calls, nat_serve_calls,
+                  border ? nat_serve_border_calls : (struct isolate_calls){0}},
         .keep_network = true,
         .new_user = geteuid() != 0,
         .change_user = geteuid() == 0,
         .uid = NOBODY,
         .gid = NOBODY,
+        .furnish = border ? furnish : NULL,
+        .opaque = border,
     };
     unsigned applied;
-    limit_resources();
+    helper_main_limit(MEMORY_BYTES);
     return isolate_thread(&options, &applied, err);
+}
+
+/* The sockets go to the library, which has them already: when nobody accepts any more, connecting is to
+ * fail. */
+static int splice_border(struct nat_serve *serve, const struct border_paths *border,
+                         struct dayfly_err *err)
+{
+    static const uint16_t ports[NAT_BORDER_PORTS] = {POLICY_BORDER_HTTP, POLICY_BORDER_HTTPS};
+    int r = 0;
+    for (int i = 0; i < NAT_BORDER_PORTS && r == 0; i++) {
+        r = nat_serve_border(serve, ports[i], border->paths[i], err);
+        close(NAT_FD_BORDER + i);
+    }
+    return r;
 }
 
 int main(void)
 {
     static struct nat_setup setup;
+    static struct border_paths paths;
     struct dayfly_err err = {0};
     struct nat_serve *serve;
-    struct nat_shared *shared = map_shared();
-    if (!shared) {
-        err_set(&err, EINVAL, "this program is Dayfly's own, and is started by its library");
-        fprintf(stderr, "dayfly-nat: %s\n", err.msg);
-        return fail(NULL, &err);
-    }
+    struct nat_shared *shared = helper_main_begin("dayfly-nat", sizeof(*shared));
+    if (!shared)
+        return 1;
     setup = shared->setup;
-    prctl(PR_SET_NAME, "dayfly-nat");
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signal(SIGPIPE, SIG_IGN);
-    if (setup.bytes != sizeof(struct nat_shared) || getppid() != setup.parent) {
-        err_set(&err, EINVAL, "the helper is of another build, or too late");
-        return fail(shared, &err);
-    }
-    setsid(); /* Ctrl-C is for the job */
     g_log_set_default_handler(say_nothing, NULL);
     setup.addresses.ipv6 = setup.addresses.ipv6 && host_has_ipv6();
-    if (nat_serve_new(&serve, &setup, &shared->report, &err) < 0 || lock_up(&err) < 0)
-        return fail(shared, &err);
+    struct border_paths *border = setup.addresses.border ? &paths : NULL;
+    if (nat_serve_new(&serve, &setup, &shared->report, &err) < 0 || lock_up(border, &err) < 0 ||
+        (border && splice_border(serve, border, &err) < 0))
+        return helper_main_fail(&err);
     shared->ipv6 = setup.addresses.ipv6;
-    if (send(NAT_FD_CONTROL, (const char[]){NAT_READY}, 1, MSG_NOSIGNAL) == 1)
+    if (helper_main_ready())
         nat_serve_run(serve);
     _exit(0);
 }

@@ -18,6 +18,7 @@
 #include "util/arith.h"
 #include "util/clock.h"
 #include "util/err.h"
+#include "util/helper_main.h"
 
 /* Of the descriptors that there may be, a connection takes one and so does a conversation of UDP. */
 #define DESCRIPTORS_MAX  8192
@@ -67,16 +68,10 @@ static const struct isolate_call calls[] = {
 };
 const struct isolate_calls nat_serve_calls = ISOLATE_CALLS(calls);
 
-/* ---- to the library ---- */
+static const struct isolate_call border_calls[] = {ISOLATE_CALL_IF(socket, 0, UINT64_MAX, AF_UNIX)};
+const struct isolate_calls nat_serve_border_calls = ISOLATE_CALLS(border_calls);
 
-static void write_log(void *opaque, enum log_level level, const char *line)
-{
-    (void)opaque;
-    char message[NAT_MESSAGE_BYTES];
-    int n = snprintf(message, sizeof(message), "%c%c%s", NAT_LOG, 'a' + (int)level, line);
-    /* Lost when nobody reads: the report has the counts. */
-    send(NAT_FD_CONTROL, message, MIN((size_t)n, sizeof(message) - 1), MSG_DONTWAIT | MSG_NOSIGNAL);
-}
+/* ---- to the library ---- */
 
 static void log_refusal(struct nat_serve *s, const struct packet *p, enum policy_reason reason)
 {
@@ -267,7 +262,7 @@ static bool wait_for_work(struct nat_serve *s, unsigned *dns_fds)
     size_t waiting = frames_waiting(s->frames);
     bool with_slirp = waiting < FRAMES_CROWDED;
     s->fds[0] = (struct pollfd){NAT_FD_FRAMES, (short)(POLLIN | (waiting ? POLLOUT : 0)), 0};
-    s->fds[1] = (struct pollfd){NAT_FD_CONTROL, POLLIN, 0};
+    s->fds[1] = (struct pollfd){HELPER_FD_CONTROL, POLLIN, 0};
     *dns_fds = nat_dns_fill(s->dns, s->fds + FIXED_FDS, &deadline);
     s->fd_count = FIXED_FDS + *dns_fds;
     uint32_t slirp_ms = WAIT_FOR_EVER_MS;
@@ -378,6 +373,14 @@ static int publish(struct nat_serve *s, const struct net_publish *p, struct dayf
     return err_errno(err, errno, "cannot publish %s/%s", text, p->udp ? "udp" : "tcp");
 }
 
+int nat_serve_border(struct nat_serve *s, uint16_t port, const char *path, struct dayfly_err *err)
+{
+    struct in_addr at = in4(&s->setup->addresses.border4);
+    if (slirp_add_unix(s->slirp, path, &at, port) == 0)
+        return 0;
+    return err_set(err, EINVAL, "libslirp does not take the border's address");
+}
+
 /* libslirp listens with room for one caller. */
 static void widen_backlogs(struct nat_serve *s)
 {
@@ -408,7 +411,7 @@ int nat_serve_new(struct nat_serve **out, const struct nat_setup *setup, struct 
         return err_set(err, ENOMEM, "no memory");
     s->setup = setup;
     s->report = report;
-    s->log = (struct log){.write = write_log, .level = LOG_INFO};
+    s->log = (struct log){.write = helper_main_log, .level = LOG_INFO};
     s->now_ns = clock_ns();
     s->fds_max = descriptors();
     s->fds = calloc(s->fds_max, sizeof(*s->fds));
@@ -432,6 +435,9 @@ int nat_serve_new(struct nat_serve **out, const struct nat_setup *setup, struct 
                                         .mtu = setup->addresses.mtu,
                                         .servers = setup->resolvers,
                                         .server_count = setup->resolver_count,
+                                        .border_hosts = setup->border_hosts,
+                                        .border_host_count = setup->border_host_count,
+                                        .border = setup->addresses.border4,
                                         .send = send_frame,
                                         .refused = name_refused,
                                         .opaque = s};

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -263,6 +265,78 @@ static void test_the_end(void **state)
     close_fd(&w.frames);
 }
 
+/* ---- the border's sockets ---- */
+
+/* A whole handshake with a port, of which libslirp connects the other end. */
+static void shake_hands(struct world *w, const char *to, uint16_t port)
+{
+    struct packet p;
+    uint8_t frame[128];
+    send_syn(w, to, port);
+    do /* one that was closed may say so in between */
+        assert_true(receive(w, PACKET_TCP, &p));
+    while (p.src_port != port);
+    assert_int_equal(p.tcp_flags, PACKET_TCP_SYN | PACKET_TCP_ACK);
+    const uint8_t *at = w->frame + 14 + 20 + 4;
+    uint32_t seq = (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+    const struct packet_ends ends = from_guest(w->nat, to, port);
+    const struct packet_tcp ack = {.seq = 2, .ack = seq + 1, .flags = PACKET_TCP_ACK, .window = 1000};
+    size_t len = packet_tcp(&ends, &ack, NULL, 0, frame, sizeof(frame));
+    assert_int_equal(send(w->frames, frame, len, 0), (ssize_t)len);
+}
+
+static void check_border(void)
+{
+    static const char *const hosts[] = {"api.example.org"};
+    static const uint16_t ports[] = {80, 443};
+    static struct world w;
+    struct nat_options options = {.border_hosts = hosts, .border_host_count = 1};
+    int listeners[NAT_BORDER_PORTS];
+    memset(&w, 0, sizeof(w));
+    w.frames = -1;
+    assert_int_equal(nat_start(&w.nat, &options, &w.frames, &w.err), 0);
+    assert_true(nat_addresses(w.nat)->border);
+    assert_true(gateway_answers(&w)); /* and knows our hardware address from now on */
+    assert_int_equal(nat_take_border(w.nat, listeners), 0);
+    for (int i = 0; i < NAT_BORDER_PORTS; i++) {
+        struct ucred who;
+        socklen_t len = sizeof(who);
+        assert_int_equal(accept4(listeners[i], NULL, NULL, SOCK_CLOEXEC), -1);
+        shake_hands(&w, "10.0.2.4", ports[i]);
+        assert_true(readable(listeners[i]));
+        _cleanup_close_ int fd = accept4(listeners[i], NULL, NULL, SOCK_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len), 0);
+        assert_int_equal(who.pid, nat_pid(w.nat));
+        close(listeners[i]);
+    }
+    assert_int_equal(nat_take_border(w.nat, listeners), -ENOENT);
+    end(&w);
+}
+
+static void test_connections_to_the_border(void **state)
+{
+    check_border();
+}
+
+/* A host that gives no namespaces: the same, and nothing of it is left in /tmp. */
+static void test_the_border_without_namespaces(void **state)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+        if (seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(unshare), 1,
+                             SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_NEWNS, CLONE_NEWNS)) < 0 ||
+            seccomp_load(filter) < 0)
+            _exit(2);
+        check_border();
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 static void test_any_user(void **state)
 {
     static struct world w;
@@ -292,6 +366,8 @@ int main(void)
         cmocka_unit_test(test_a_port_in_use_is_an_error),
         cmocka_unit_test(test_options_have_bounds),
         cmocka_unit_test(test_the_end),
+        cmocka_unit_test(test_connections_to_the_border),
+        cmocka_unit_test(test_the_border_without_namespaces),
         cmocka_unit_test(test_any_user),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

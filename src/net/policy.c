@@ -60,6 +60,7 @@ void nat_addresses_default(struct nat_addresses *out)
         net_addr_parse(texts[i], fields[i]);
         net_addr_parse(texts6[i], fields6[i]);
     }
+    net_addr_parse("10.0.2.4", &out->border4);
 }
 
 struct policy *policy_new(const struct policy_options *options)
@@ -178,6 +179,7 @@ static bool is_ours(const struct policy *p, const struct net_addr *addr)
 {
     const struct nat_addresses *a = &p->options.addresses;
     return net_addr_equal(addr, &a->gateway4) || net_addr_equal(addr, &a->resolver4) ||
+           (a->border && net_addr_equal(addr, &a->border4)) ||
            (a->ipv6 && (net_addr_equal(addr, &a->gateway6) || net_addr_equal(addr, &a->resolver6)));
 }
 
@@ -213,16 +215,19 @@ static bool comes_from_guest(const struct policy *p, const struct packet *packet
     return is_link_talk(packet) && net_addr_class(src) == NET_CLASS_LINK_LOCAL;
 }
 
-/* To the gateway or the resolver. */
+/* To the gateway, the resolver or the border. */
 static enum policy_verdict check_ours(const struct policy *p, const struct packet *packet,
                                       enum policy_reason *reason)
 {
     const struct nat_addresses *a = &p->options.addresses;
     bool gateway =
         net_addr_equal(&packet->dst, &a->gateway4) || net_addr_equal(&packet->dst, &a->gateway6);
-    if (packet_is_echo(packet) || is_link_talk(packet) || (gateway && is_dhcp(packet)))
+    bool resolver =
+        net_addr_equal(&packet->dst, &a->resolver4) || net_addr_equal(&packet->dst, &a->resolver6);
+    bool answers = gateway || resolver; /* the border does not: libslirp would ask the host's network */
+    if ((packet_is_echo(packet) && answers) || is_link_talk(packet) || (gateway && is_dhcp(packet)))
         return POLICY_PASS;
-    if (packet->kind != PACKET_ICMP && !gateway && packet->dst_port == PORT_DNS)
+    if (packet->kind != PACKET_ICMP && resolver && packet->dst_port == PORT_DNS)
         return POLICY_DNS;
     *reason = packet->kind == PACKET_ICMP ? POLICY_KIND : POLICY_HOST;
     return packet->kind == PACKET_ICMP ? POLICY_DROP : POLICY_REFUSE;
@@ -235,6 +240,13 @@ static bool gateway_port_is_named(const struct policy *p, const struct packet *p
            (net_addr_equal(&packet->dst, &a->gateway4) ||
             (a->ipv6 && net_addr_equal(&packet->dst, &a->gateway6))) &&
            host_port_named(p, packet->dst_port);
+}
+
+static bool is_border_port(const struct policy *p, const struct packet *packet)
+{
+    return p->options.addresses.border && packet->kind == PACKET_TCP &&
+           net_addr_equal(&packet->dst, &p->options.addresses.border4) &&
+           (packet->dst_port == POLICY_BORDER_HTTP || packet->dst_port == POLICY_BORDER_HTTPS);
 }
 
 static bool begins(const struct packet *packet)
@@ -263,7 +275,7 @@ static enum policy_verdict check_outside(struct policy *p, const struct packet *
         return POLICY_PASS;
     }
     enum policy_reason why = POLICY_FINE;
-    if (is_ours(p, &packet->dst) && !gateway_port_is_named(p, packet))
+    if (is_ours(p, &packet->dst) && !gateway_port_is_named(p, packet) && !is_border_port(p, packet))
         return check_ours(p, packet, reason);
     if (!is_ours(p, &packet->dst))
         why = in_networks(p, &packet->dst) ? POLICY_ADDRESS
@@ -362,6 +374,13 @@ bool policy_open(struct policy *p, const char *name, const struct net_addr *addr
         open = true;
     }
     return open;
+}
+
+bool policy_reaches(const struct policy *p, const struct net_addr *addr, uint16_t port, uint64_t now_ns)
+{
+    if (net_addr_class(addr) == NET_CLASS_LOOPBACK)
+        return host_port_named(p, port);
+    return decide(p, addr, port, now_ns) == POLICY_FINE;
 }
 
 void policy_sweep(struct policy *p, uint64_t now_ns)

@@ -14,12 +14,18 @@
 struct nat_addresses {
     struct net_addr network4, guest4, gateway4, resolver4;
     struct net_addr network6, guest6, gateway6, resolver6;
-    uint8_t bits4, bits6; /* of the networks, as one writes them: 24, 64 */
-    bool ipv6;            /* else there is no IPv6, and the guest should have none */
+    struct net_addr border4; /* stands for secrets' hosts, at the two ports below */
+    uint8_t bits4, bits6;    /* of the networks, as one writes them: 24, 64 */
+    bool ipv6;               /* else there is no IPv6, and the guest should have none */
+    bool border;             /* else border4 is nobody's */
     uint16_t mtu;
 };
 
-/* 10.0.2.0/24 and fd64:6179:666c:7900::/64, the guest at .15 and ::15, gateway 2, resolver 3. */
+#define POLICY_BORDER_HTTP  80
+#define POLICY_BORDER_HTTPS 443
+
+/* 10.0.2.0/24 and fd64:6179:666c:7900::/64, the guest at .15 and ::15, gateway 2, resolver 3, border
+ * 10.0.2.4. */
 void nat_addresses_default(struct nat_addresses *out);
 
 struct policy_options {
@@ -84,6 +90,11 @@ bool policy_allows_name(const struct policy *policy, const char *name);
  * Returns whether it is open now, by this or by another rule. */
 bool policy_open(struct policy *policy, const char *name, const struct net_addr *addr, uint32_t ttl_s,
                  uint64_t now_ns);
+
+/* Whether somebody on the host may connect to this address in the guest's place, by rules and by what
+ * names have opened. Loopback is open where a rule for the host names the port. */
+bool policy_reaches(const struct policy *policy, const struct net_addr *addr, uint16_t port,
+                    uint64_t now_ns);
 
 /* Forget what is over. Call it about once a second, while there is anything to forget. */
 void policy_sweep(struct policy *policy, uint64_t now_ns);

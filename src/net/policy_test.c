@@ -316,6 +316,63 @@ static void test_other_senders(void **state)
     policy_free(w.policy);
 }
 
+/* Two ports of the border's address, where there is one; and nobody speaks for it. */
+static void test_the_border(void **state)
+{
+    static const char *const rules[] = {"198.51.100.1", NULL};
+    static const char border[] = "10.0.2.4";
+    struct world w;
+    for (int there = 0; there < 2; there++) {
+        begin(&w, rules, NULL);
+        w.addresses.border = there;
+        policy_free(w.policy);
+        const struct policy_options options = {.rules = w.rules,
+                                               .rule_count = 1,
+                                               .addresses = w.addresses,
+                                               .tcp_max = 8,
+                                               .other_max = 8,
+                                               .is_own = is_own,
+                                               .opaque = &w};
+        w.policy = policy_new(&options);
+        static const uint16_t ports[] = {80, 443, 22, 53};
+        for (size_t i = 0; i < ARRAY_SIZE(ports); i++) {
+            make(&w, "10.0.2.15", 40000, border, ports[i], PACKET_TCP_SYN);
+            assert_int_equal(check_at(&w, 0), there && i < 2 ? POLICY_PASS : POLICY_REFUSE);
+            make(&w, "10.0.2.15", 40000, border, ports[i], -1);
+            assert_int_equal(check_at(&w, 0), POLICY_REFUSE);
+        }
+        make(&w, border, 443, "198.51.100.1", 80, PACKET_TCP_SYN);
+        assert_int_equal(check_at(&w, 0), there ? POLICY_DROP : POLICY_PASS);
+        policy_free(w.policy);
+    }
+}
+
+/* What somebody on the host may connect to for the guest. */
+static void test_reaching_for_the_guest(void **state)
+{
+    static const char *const rules[] = {"host:443", "10.1.0.0/16:443", "api.example.org:443", NULL};
+    struct world w;
+    struct net_addr a = addr("198.51.100.9"), private = addr("10.2.0.1");
+    begin(&w, rules, NULL);
+    assert_false(policy_reaches(w.policy, &a, 443, 0));
+    assert_true(policy_open(w.policy, "api.example.org", &a, 60, 0));
+    assert_false(policy_open(w.policy, "api.example.org", &private, 60, 0));
+    assert_true(policy_reaches(w.policy, &a, 443, 0));
+    assert_false(policy_reaches(w.policy, &a, 80, 0));
+    static const struct {
+        const char *text;
+        uint16_t port;
+        bool reached;
+    } cases[] = {{"10.1.2.3", 443, true},   {"10.1.2.3", 80, false},         {"10.2.0.1", 443, false},
+                 {"127.0.0.1", 443, true},  {"127.0.0.1", 80, false},        {"::1", 443, true},
+                 {"192.0.2.1", 443, false}, {"169.254.169.254", 443, false}, {"0.0.0.1", 80, false}};
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        a = addr(cases[i].text);
+        assert_int_equal(policy_reaches(w.policy, &a, cases[i].port, 0), cases[i].reached);
+    }
+    policy_free(w.policy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +383,8 @@ int main(void)
         cmocka_unit_test(test_connections_are_bounded_and_end),
         cmocka_unit_test(test_published_ports_may_answer),
         cmocka_unit_test(test_other_senders),
+        cmocka_unit_test(test_the_border),
+        cmocka_unit_test(test_reaching_for_the_guest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
