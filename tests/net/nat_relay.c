@@ -3,10 +3,14 @@
  * A NAT with a Linux network stack as its guest: frames between nat.h's socket and a tap device in
  * another network namespace. The NAT's side is the namespace that it was started in.
  *
- *   nat-relay NAMESPACE_FD RESOLV_CONF TTL_MIN MTU [RULE ...] [-- PUBLISH ...]
+ *   nat-relay NAMESPACE_FD RESOLV_CONF TTL_MIN MTU [RULE ...] [-- PUBLISH ... [-- TRUST CA SECRET ...]]
  *
- * Prints "ready MTU IPV6" or the error; then what nat.h logs. When its input ends it prints the report
- * and ends. "stop" and "go" on its input: leave the frames for the tap alone, and take them again.
+ * A secret is HOST=VALUE, with http: in front where it may go out so; the border's authority is written
+ * to the file CA, and hosts are verified by the certificates in TRUST.
+ *
+ * Prints "ready MTU IPV6 PLACEHOLDER ..." or the error; then what nat.h and border.h log. When its
+ * input ends it prints the reports and ends. "stop" and "go" on its input: leave the frames for the tap
+ * alone, and take them again; "end": stop the border.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +25,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "net/nat.h"
+#include "border/border.h"
+#include "util/io.h"
 
 #define TURN 64
 
@@ -60,6 +65,69 @@ static int relay(int from, int to, uint8_t *held, size_t *held_len)
     return 0;
 }
 
+/* ---- secrets ---- */
+
+struct secrets {
+    struct border *border; /* NULL: none */
+    struct border_secret all[BORDER_SECRETS_MAX];
+    size_t count;
+    const char *hosts[BORDER_SECRETS_MAX];
+    struct border_hosts names;
+};
+
+static void add_secret(struct secrets *s, char *text)
+{
+    struct border_secret *secret = &s->all[s->count];
+    bool http = strncmp(text, "http:", 5) == 0;
+    char *value = strchr(text, '=');
+    if (!value)
+        return;
+    *value++ = '\0';
+    s->hosts[s->count] = text + (http ? 5 : 0);
+    *secret = (struct border_secret){.name = "TEST",
+                                     .value = value,
+                                     .value_bytes = strlen(value),
+                                     .hosts = &s->hosts[s->count],
+                                     .host_count = 1,
+                                     .allow_http = http};
+    s->count++;
+}
+
+static int start_border(struct secrets *s, struct nat *nat, const struct nat_options *from,
+                        const char *trust, const char *ca, struct dayfly_err *err)
+{
+    const struct border_options options = {.secrets = s->all,
+                                           .secret_count = s->count,
+                                           .rules = from->rules,
+                                           .rule_count = from->rule_count,
+                                           .peer = nat_pid(nat),
+                                           .log = from->log,
+                                           .resolv_conf = from->resolv_conf,
+                                           .trust_file = trust};
+    int listeners[NAT_BORDER_PORTS];
+    nat_take_border(nat, listeners);
+    int r = border_start(&s->border, &options, listeners, err);
+    int fd = r == 0 ? open(ca, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
+    if (fd >= 0) {
+        r = io_write_full(fd, border_ca_pem(s->border), strlen(border_ca_pem(s->border)));
+        close(fd);
+    }
+    return r;
+}
+
+static void print_border_report(const struct border *border)
+{
+    static struct border_report r;
+    border_read_report(border, &r);
+    for (size_t i = 0; i < border_host_count(border); i++)
+        printf("border %s %llu %llu %llu %llu %llu\n", border_host(border, i),
+               (unsigned long long)r.hosts[i].requests, (unsigned long long)r.hosts[i].replaced,
+               (unsigned long long)r.hosts[i].masked, (unsigned long long)r.hosts[i].refused,
+               (unsigned long long)r.hosts[i].failed);
+}
+
+/* ---- */
+
 static void print_report(const struct nat *nat)
 {
     static struct nat_report r;
@@ -83,7 +151,7 @@ static void print_report(const struct nat *nat)
     printf("end\n");
 }
 
-static int serve(struct nat *nat, int frames, int tap)
+static int serve(struct nat *nat, struct secrets *secrets, int frames, int tap)
 {
     static uint8_t to_guest[NAT_FRAME_MAX], from_guest[NAT_FRAME_MAX];
     size_t to_len = 0, from_len = 0;
@@ -95,14 +163,26 @@ static int serve(struct nat *nat, int frames, int tap)
             {tap, (short)((from_len ? 0 : POLLIN) | (to_len ? POLLOUT : 0)), 0},
             {0, POLLIN, 0},
             {nat_events_fd(nat), POLLIN, 0},
+            {secrets->border ? border_events_fd(secrets->border) : -1, POLLIN, 0},
         };
-        if (poll(fds, 4, -1) < 0)
+        if (poll(fds, 5, -1) < 0)
             return 1;
         if (fds[2].revents) {
             ssize_t n = read(0, word, sizeof(word) - 1);
             if (n <= 0)
                 return 0;
             taking = strncmp(word, "stop", 4) != 0;
+            if (strncmp(word, "end", 3) == 0) {
+                border_stop(secrets->border);
+                secrets->border = NULL;
+                printf("log ended\n");
+                fflush(stdout);
+                continue;
+            }
+        }
+        if (fds[4].revents && border_handle_events(secrets->border) < 0) {
+            printf("the border's helper ended\n");
+            return 1;
         }
         if (fds[3].revents && nat_handle_events(nat) < 0) {
             printf("the helper ended\n");
@@ -118,6 +198,7 @@ int main(int argc, char **argv)
 {
     static struct net_rule rules[NAT_RULES_MAX];
     static struct net_publish publish[NAT_PUBLISH_MAX];
+    static struct secrets secrets;
     const struct log log = {.write = print_log, .level = LOG_DEBUG};
     struct dayfly_err err = {0};
     struct nat *nat;
@@ -133,9 +214,16 @@ int main(int argc, char **argv)
     bool ok = true;
     for (; ok && i < argc && strcmp(argv[i], "--") != 0; i++)
         ok = net_rule_parse(argv[i], &rules[options.rule_count++], &err) == 0;
-    for (i++; ok && i < argc; i++)
+    for (i++; ok && i < argc && strcmp(argv[i], "--") != 0; i++)
         ok = net_publish_parse(argv[i], &publish[options.publish_count++], &err) == 0;
-    if (!ok || nat_start(&nat, &options, &frames, &err) < 0) {
+    const char *trust = i + 2 < argc ? argv[i + 1] : NULL, *ca = trust ? argv[i + 2] : NULL;
+    for (i += 3; ok && i < argc && secrets.count < BORDER_SECRETS_MAX; i++)
+        add_secret(&secrets, argv[i]);
+    ok = ok && border_hosts_of(secrets.all, secrets.count, &secrets.names, &err) == 0;
+    options.border_hosts = secrets.names.names;
+    options.border_host_count = secrets.names.count;
+    if (!ok || nat_start(&nat, &options, &frames, &err) < 0 ||
+        (secrets.count && start_border(&secrets, nat, &options, trust, ca, &err) < 0)) {
         printf("error %s\n", err.msg);
         return 1;
     }
@@ -144,10 +232,16 @@ int main(int argc, char **argv)
         printf("error no tap device: %s\n", strerror(errno));
         return 1;
     }
-    printf("ready %u %d\n", nat_addresses(nat)->mtu, nat_addresses(nat)->ipv6);
+    printf("ready %u %d", nat_addresses(nat)->mtu, nat_addresses(nat)->ipv6);
+    for (size_t j = 0; j < secrets.count; j++)
+        printf(" %s", border_placeholder(secrets.border, j));
+    printf("\n");
     fflush(stdout);
-    int status = serve(nat, frames, tap);
+    int status = serve(nat, &secrets, frames, tap);
+    if (secrets.border)
+        print_border_report(secrets.border);
     print_report(nat);
+    border_stop(secrets.border);
     nat_stop(nat);
     return status;
 }

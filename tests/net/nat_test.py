@@ -225,18 +225,19 @@ class Nat:
 
     relay = ""  # the program
 
-    def __init__(self, world, rules=(), publish=(), mtu=0, ttl_min=0):
+    def __init__(self, world, rules=(), publish=(), mtu=0, ttl_min=0, border=()):
         self.world, self.report, self.logged = world, {}, []
         with world.host:
             self.process = subprocess.Popen(
                 [self.relay, str(world.guest.fd), world.resolv_conf.name, str(ttl_min), str(mtu), *rules, "--",
-                 *publish],
+                 *publish, "--", *border],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=[world.guest.fd])
         line = self.process.stdout.readline().strip()
         if not line.startswith("ready"):
             self.process.wait()
             raise RuntimeError(line or "the relay ended")
-        self.mtu, self.ipv6 = (int(word) for word in line.split()[1:])
+        self.mtu, self.ipv6 = (int(word) for word in line.split()[1:3])
+        self.placeholders = line.split()[3:]
 
     def __enter__(self):
         self.world.guest.ip(f"link set guest0 mtu {self.mtu} up", f"addr add {GUEST}/24 dev guest0",
@@ -772,8 +773,9 @@ CASES = [downloads_and_uploads, a_thousand_connections, half_closed_connections,
          hostile_frames, without_ipv6, dies_with_its_parent]
 
 
-def main():
-    wanted = [case for case in CASES if not sys.argv[2:] or case.__name__ in sys.argv[2:]]
+def run_cases(cases):
+    """The named ones, or all: `cases` and what stands on the command line behind the relay."""
+    wanted = [case for case in cases if not sys.argv[2:] or case.__name__ in sys.argv[2:]]
     if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
         print("1..0 # SKIP needs root and /dev/net/tun")
         return
@@ -784,7 +786,7 @@ def main():
         try:
             case(world)
             print(f"ok {number} - {case.__name__}", flush=True)
-        except Exception as error:  # the next case has a NAT of its own
+        except Exception:  # the next case has a NAT of its own
             import traceback
             failed = True
             print(f"not ok {number} - {case.__name__}")
@@ -794,4 +796,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_cases(CASES)
