@@ -236,6 +236,26 @@ enum dayfly_net_mode {
     DAYFLY_NET_SOCKET, /* to a program: each message of a Unix socket is a frame */
 };
 
+/*
+ * A secret that the guest uses and never has: it is given a placeholder (dayfly_vm_net_report), and
+ * where an HTTP request of its leaves for one of the hosts, the value takes the placeholder's place, on
+ * the host (doc/network.md). The guest has to trust the authority that the report has.
+ */
+struct dayfly_net_secret {
+    size_t size;
+    const char *name;  /* for messages and the report */
+    const void *value; /* 8 to 4,096 bytes, without control characters; copied into locked memory,
+                          which dayfly_config_free wipes */
+    size_t value_bytes;
+    const char *const *hosts; /* names, with a NULL behind; at most 64 of all secrets together */
+    bool allow_http;          /* also into requests without TLS */
+    bool no_query;            /* not into the query of a URL */
+};
+#define DAYFLY_NET_SECRET_INIT                                                                         \
+    {                                                                                                  \
+        .size = sizeof(struct dayfly_net_secret)                                                       \
+    }
+
 /* A virtio network device. Frames on a socket are of at most 65,550 bytes and have neither a check
  * sequence nor another header. */
 struct dayfly_net {
@@ -255,6 +275,8 @@ struct dayfly_net {
     /* nat: [ADDRESS:]HOST:GUEST[/udp], up to 64 with a NULL behind: ports of the host, of 127.0.0.1
      * unless an address is given, that lead to the guest's. dayfly_vm_new takes them. */
     const char *const *publish;
+    const struct dayfly_net_secret *secrets; /* nat: up to 16 of them; all have the first one's size */
+    size_t secret_count;
 };
 #define DAYFLY_NET_INIT                                                                                \
     {                                                                                                  \

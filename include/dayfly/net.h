@@ -41,6 +41,22 @@ struct dayfly_net_refusal {
     uint64_t packets;
 };
 
+/* What the guest gets in the place of a secret. */
+struct dayfly_net_placeholder {
+    const char *name; /* the secret's, as the description has it */
+    const char *placeholder;
+};
+
+/* A host that secrets are for. */
+struct dayfly_net_host {
+    const char *name;
+    uint64_t requests; /* that went out */
+    uint64_t replaced; /* of these, with a secret put in */
+    uint64_t masked;   /* responses that had a secret in them */
+    uint64_t refused;  /* requests that were not passed on */
+    uint64_t failed;   /* it could not be reached, or did not prove who it is */
+};
+
 /* Lists are in the order of first appearance; what came when one was full is only counted. */
 struct dayfly_net_report {
     size_t size; /* sizeof(struct dayfly_net_report) as the library was built */
@@ -64,6 +80,13 @@ struct dayfly_net_report {
     const struct dayfly_net_refusal *refusals;
     size_t name_count, address_count, refusal_count;
     uint64_t names_unlisted, addresses_unlisted, refusals_unlisted;
+
+    /* Where there are secrets: the certificate, as PEM, that the guest has to trust; else NULL. */
+    const char *authority;
+    const struct dayfly_net_placeholder *secrets; /* in the description's order */
+    const struct dayfly_net_host *hosts;
+    size_t secret_count, host_count;
+    uint64_t hosts_unknown; /* connections and requests that were refused as they named none of them */
 };
 
 /*

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config/schema.h"
+#include "config/secrets.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/options.h"
@@ -32,6 +33,8 @@ void dayfly_config_free(struct dayfly_config *config)
 {
     if (!config)
         return;
+    for (size_t i = 0; i < config->network_count; i++)
+        config_secrets_free(config->networks[i].secrets);
     schema_free(config, config_schema);
     for (size_t i = 0; i < config->mark_count; i++)
         free(config->marks[i].where);
@@ -218,6 +221,7 @@ int dayfly_config_add_share(struct dayfly_config *config, const struct dayfly_sh
 
 static void network_finish(struct config_network *network)
 {
+    config_secrets_free(network->secrets);
     schema_free(network, list_row(offsetof(struct dayfly_config, networks))->children);
 }
 
@@ -226,6 +230,9 @@ int dayfly_config_add_net(struct dayfly_config *config, const struct dayfly_net 
     struct dayfly_net given = DAYFLY_NET_INIT;
     _cleanup_(network_finish) struct config_network made = {0};
     int rc = options_take(&given, sizeof(given), FIRST_BYTES(struct dayfly_net, mtu), options);
+    if (rc)
+        return rc;
+    rc = config_secrets_copy(&made.secrets, given.secrets, given.secret_count);
     if (rc)
         return rc;
     made.mode = given.mode;

@@ -129,6 +129,7 @@ struct config_network {
     uint32_t mtu;                        /* 0: the interface's, or the mode's own */
     struct config_text *allow, *publish; /* DAYFLY_NET_NAT */
     size_t allow_count, publish_count;
+    struct config_secrets *secrets; /* NULL: none; not of a file */
 };
 
 struct config_console {

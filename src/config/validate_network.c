@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config/secrets.h"
 #include "config/validate.h"
 #include "net/nat.h"
 #include "util/arith.h"
@@ -94,6 +95,16 @@ static void check_rules(struct validator *v, const struct config_network *networ
     }
 }
 
+static void check_secrets(struct validator *v, const struct config_network *network, size_t index)
+{
+    const struct config_secrets *secrets = network->secrets;
+    struct dayfly_err why;
+    place where;
+    key(where, index, "secrets");
+    if (secrets && border_check(secrets->all, secrets->count, &why) < 0)
+        validate_fault(v, where, NULL, "%s", why.msg);
+}
+
 /* What counts with another mode than the one that there is. */
 static void check_idle(struct validator *v, const struct config_network *network, size_t index)
 {
@@ -106,6 +117,7 @@ static void check_idle(struct validator *v, const struct config_network *network
         {"socket", network->socket || network->fd >= 0, DAYFLY_NET_SOCKET},
         {"allow", network->allow_count > 0, DAYFLY_NET_NAT},
         {"publish", network->publish_count > 0, DAYFLY_NET_NAT},
+        {"secrets", network->secrets != NULL, DAYFLY_NET_NAT},
     };
     char hint[64];
     place where;
@@ -131,6 +143,7 @@ static void check_cable(struct validator *v, const struct config_network *networ
     switch (network->mode) {
     case DAYFLY_NET_NAT:
         check_rules(v, network, index);
+        check_secrets(v, network, index);
         break;
     case DAYFLY_NET_TAP:
         if (network->interface)

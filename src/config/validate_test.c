@@ -649,6 +649,53 @@ static void test_networks_made_by_calls(void **state)
     close(pair[1]);
 }
 
+static void test_secrets_of_networks(void **state)
+{
+    static const char *const hosts[] = {"api.example.org", NULL}, *const wrong[] = {"*.example.org",
+                                                                                    NULL};
+    const struct folder *folder = *state;
+    struct dayfly_net_secret secret = DAYFLY_NET_SECRET_INIT;
+    struct dayfly_net net = DAYFLY_NET_INIT;
+    struct dayfly_config *config;
+    struct lines lines;
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    struct dayfly_linux boot = DAYFLY_LINUX_INIT;
+    char kernel[128];
+    snprintf(kernel, sizeof(kernel), "%s/vmlinuz", folder->path);
+    boot.kernel = kernel;
+    assert_int_equal(dayfly_config_new(&config), 0);
+    assert_int_equal(dayfly_config_set_linux(config, &boot), 0);
+    net.secrets = &secret;
+    net.secret_count = 1;
+    secret.name = "TOKEN";
+    secret.value = "value-of-a-token";
+    secret.value_bytes = 16;
+    secret.hosts = hosts;
+    assert_int_equal(dayfly_config_add_net(config, &net), 0);
+    assert_int_equal(validate(folder, config, &lines), 0);
+    secret.hosts = wrong;
+    assert_int_equal(dayfly_config_add_net(config, &net), 0);
+    secret.hosts = NULL;
+    assert_int_equal(dayfly_config_add_net(config, &net), 0);
+    secret.hosts = hosts;
+    net.mode = DAYFLY_NET_SOCKET;
+    net.fd = pair[0];
+    assert_int_equal(dayfly_config_add_net(config, &net), 0);
+    secret.size = 3;
+    assert_int_equal(dayfly_config_add_net(config, &net), -EINVAL);
+    assert_int_equal(validate(folder, config, &lines), -EINVAL);
+    assert_string_equal(
+        lines.text,
+        "0:0 networks[1].secrets: secret TOKEN: '*.example.org' is not the name of a host | -\n"
+        "0:0 networks[2].secrets: secret TOKEN is for no host | -\n"
+        "0:0 networks[3].secrets: it counts with `mode: nat` only | write `mode: nat`, or leave it "
+        "out\n");
+    dayfly_config_free(config);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 static void test_disks_and_shares_fit_the_bus_together(void **state)
 {
     const struct folder *folder = *state;
@@ -791,6 +838,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_disks_and_shares_fit_the_bus_together, setup, teardown),
         cmocka_unit_test_setup_teardown(test_networks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_networks_made_by_calls, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_secrets_of_networks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_description_made_by_calls, setup, teardown),
         cmocka_unit_test(test_setters_copy_and_replace),
         cmocka_unit_test(test_options_of_other_versions),

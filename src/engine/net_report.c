@@ -17,6 +17,13 @@ struct whole {
     struct dayfly_net_named addresses[NAT_ADDRS_LISTED];
     struct dayfly_net_refusal refusals[NAT_REFUSALS_LISTED];
     address_text own[6], named[NAT_ADDRS_LISTED], refused[NAT_REFUSALS_LISTED];
+    struct border_report border;
+    char authority[BORDER_CA_PEM_BYTES];
+    struct dayfly_net_placeholder secrets[BORDER_SECRETS_MAX];
+    char secret_names[BORDER_SECRETS_MAX][BORDER_NAME_BYTES];
+    char placeholders[BORDER_SECRETS_MAX][BORDER_PLACEHOLDER_BYTES];
+    struct dayfly_net_host hosts[BORDER_HOSTS_MAX];
+    char host_names[BORDER_HOSTS_MAX][NET_NAME_BYTES];
 };
 
 static const char *write_address(address_text text, const struct net_addr *addr)
@@ -99,7 +106,35 @@ static void fill_lists(struct whole *w)
     }
 }
 
-int net_report_make(const struct nat *nat, struct dayfly_net_report **out)
+static void fill_border(struct whole *w, const struct border *border)
+{
+    struct dayfly_net_report *r = &w->report;
+    border_read_report(border, &w->border);
+    snprintf(w->authority, sizeof(w->authority), "%s", border_ca_pem(border));
+    r->authority = w->authority;
+    r->hosts_unknown = w->border.refused;
+    r->secrets = w->secrets;
+    for (; r->secret_count < border_secret_count(border); r->secret_count++) {
+        size_t i = r->secret_count;
+        snprintf(w->secret_names[i], sizeof(w->secret_names[i]), "%s", border_name(border, i));
+        snprintf(w->placeholders[i], sizeof(w->placeholders[i]), "%s", border_placeholder(border, i));
+        w->secrets[i] = (struct dayfly_net_placeholder){w->secret_names[i], w->placeholders[i]};
+    }
+    r->hosts = w->hosts;
+    for (; r->host_count < border_host_count(border); r->host_count++) {
+        size_t i = r->host_count;
+        const struct border_host_report *from = &w->border.hosts[i];
+        snprintf(w->host_names[i], sizeof(w->host_names[i]), "%s", border_host(border, i));
+        w->hosts[i] = (struct dayfly_net_host){.name = w->host_names[i],
+                                               .requests = from->requests,
+                                               .replaced = from->replaced,
+                                               .masked = from->masked,
+                                               .refused = from->refused,
+                                               .failed = from->failed};
+    }
+}
+
+int net_report_make(const struct nat *nat, const struct border *border, struct dayfly_net_report **out)
 {
     struct whole *w = calloc(1, sizeof(*w));
     if (!w)
@@ -109,6 +144,8 @@ int net_report_make(const struct nat *nat, struct dayfly_net_report **out)
     fill_own(w, nat_addresses(nat));
     fill_counts(w);
     fill_lists(w);
+    if (border)
+        fill_border(w, border);
     *out = &w->report;
     return 0;
 }

@@ -9,13 +9,15 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "config/secrets.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 
 struct network {
     struct nat *nat;
-    struct loop_source events;
+    struct border *border; /* NULL: no secrets */
+    struct loop_source events, border_events;
     const struct log *log;
 };
 
@@ -67,6 +69,17 @@ static void helper_speaks(struct loop_source *source, uint32_t events)
              "network: its helper has ended; the guest has no network any more");
 }
 
+static void border_speaks(struct loop_source *source, uint32_t events)
+{
+    (void)events;
+    struct network *network = container_of(source, struct network, border_events);
+    if (border_handle_events(network->border) == 0)
+        return;
+    loop_remove(source);
+    log_line(network->log, LOG_ERROR,
+             "network: the helper for secrets has ended; their hosts cannot be reached any more");
+}
+
 /* The texts of the description as rules. */
 static int parse_rules(const struct config_network *config, struct net_rule *rules,
                        struct net_publish *publish, struct dayfly_err *err)
@@ -79,6 +92,29 @@ static int parse_rules(const struct config_network *config, struct net_rule *rul
     return r;
 }
 
+/* With the NAT that is there. */
+static int open_border(struct network *network, const struct config_secrets *secrets,
+                       const struct nat_options *nat, struct loop *loop, struct dayfly_err *err)
+{
+    const struct border_options options = {
+        .secrets = secrets->all,
+        .secret_count = secrets->count,
+        .rules = nat->rules,
+        .rule_count = nat->rule_count,
+        .peer = nat_pid(network->nat),
+        .log = network->log,
+    };
+    int listeners[NAT_BORDER_PORTS], r = nat_take_border(network->nat, listeners);
+    if (r < 0)
+        return err_errno(err, -r, "a way to the secrets' hosts");
+    if ((r = border_start(&network->border, &options, listeners, err)) < 0)
+        return r;
+    network->border_events = (struct loop_source){
+        .fd = border_events_fd(network->border), .events = EPOLLIN, .ready = border_speaks};
+    r = loop_add(loop, &network->border_events);
+    return r < 0 ? err_errno(err, -r, "watch the helper for secrets") : 0;
+}
+
 static int open_nat(struct network *network, struct net **out, const struct config_network *config,
                     struct loop *loop, struct dayfly_err *err)
 {
@@ -89,6 +125,10 @@ static int open_nat(struct network *network, struct net **out, const struct conf
     _cleanup_free_ struct net_publish *publish = calloc(config->publish_count + 1, sizeof(*publish));
     if (!rules || !publish)
         return err_set(err, ENOMEM, "out of memory");
+    struct border_hosts hosts = {0};
+    if (config->secrets &&
+        border_hosts_of(config->secrets->all, config->secrets->count, &hosts, err) < 0)
+        return -err->code;
     const struct nat_options options = {
         .rules = rules,
         .rule_count = config->allow_count,
@@ -96,6 +136,8 @@ static int open_nat(struct network *network, struct net **out, const struct conf
         .publish_count = config->publish_count,
         .mtu = (uint16_t)config->mtu,
         .log = network->log,
+        .border_hosts = hosts.names,
+        .border_host_count = hosts.count,
     };
     int fd, r = parse_rules(config, rules, publish, err);
     if (r < 0 || (r = nat_start(&network->nat, &options, &fd, err)) < 0)
@@ -103,6 +145,10 @@ static int open_nat(struct network *network, struct net **out, const struct conf
     const struct net_socket_options socket = {.fd = fd, .mtu = nat_addresses(network->nat)->mtu};
     if ((r = net_socket_open(out, &socket, err)) < 0)
         return r;
+    if (config->secrets && (r = open_border(network, config->secrets, &options, loop, err)) < 0) {
+        net_destroy(*out);
+        return r;
+    }
     network->events = (struct loop_source){
         .fd = nat_events_fd(network->nat), .events = EPOLLIN, .ready = helper_speaks};
     if ((r = loop_add(loop, &network->events)) == 0)
@@ -153,11 +199,18 @@ void network_close(struct network *network)
     if (!network)
         return;
     loop_remove(&network->events);
+    loop_remove(&network->border_events);
     nat_stop(network->nat);
+    border_stop(network->border);
     free(network);
 }
 
 const struct nat *network_nat(const struct network *network)
 {
     return network->nat;
+}
+
+const struct border *network_border(const struct network *network)
+{
+    return network->border;
 }

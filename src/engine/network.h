@@ -4,6 +4,7 @@
 
 /* From a description's network to the back end that it names, and what keeps that going. */
 
+#include "border/border.h"
 #include "config/config.h"
 #include "machine/loop.h"
 #include "net/nat.h"
@@ -24,7 +25,8 @@ int network_open(struct network **out, struct net **net, const struct config_net
 /* In the loop's thread or after it. NULL is legal. */
 void network_close(struct network *network);
 
-/* The network's NAT, or NULL. */
+/* The network's NAT, and the border of its secrets; or NULL. */
 const struct nat *network_nat(const struct network *network);
+const struct border *network_border(const struct network *network);
 
 #endif

@@ -321,7 +321,7 @@ int dayfly_vm_net_report(const struct dayfly_vm *vm, unsigned index, struct dayf
     const struct nat *nat = network_nat(vm->devices.networks[index]);
     if (!nat)
         return err_set(err, ENOTSUP, "network %u keeps no report: its mode is not nat", index);
-    int r = net_report_make(nat, out);
+    int r = net_report_make(nat, network_border(vm->devices.networks[index]), out);
     return r < 0 ? err_errno(err, -r, "report on network %u", index) : 0;
 }
 

@@ -180,7 +180,7 @@ static int user_set_up(struct place *place, struct proto_setup *setup, struct da
     _cleanup_(free_net_report) struct dayfly_net_report *nat = NULL;
     if (!u->nat)
         return 0;
-    if (net_report_make(u->nat, &nat) < 0)
+    if (net_report_make(u->nat, NULL, &nat) < 0)
         return err_set(err, ENOMEM, "out of memory");
     return job_net_setup(place->options->net, nat, setup, err);
 }
@@ -214,7 +214,7 @@ static json_t *user_network(const struct place *place)
 {
     const struct user_place *u = user_of_const(place);
     _cleanup_(free_net_report) struct dayfly_net_report *nat = NULL;
-    if (u->nat && net_report_make(u->nat, &nat) < 0)
+    if (u->nat && net_report_make(u->nat, NULL, &nat) < 0)
         return NULL;
     return job_net_report(place->options->net, nat);
 }
