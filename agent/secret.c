@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "trust.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 
@@ -65,6 +66,11 @@ void secrets_take(struct secrets *s, const struct proto_secret *m)
     }
     struct secret_entry *entry = &s->entries[s->count];
     int r;
+    if (m->flags & PROTO_SECRET_TRUST) {
+        if ((r = trust_add("", m->bytes, m->len)) < 0)
+            fail_with(s, m->name, -r, "the file system's trust stores");
+        return;
+    }
     if (m->flags & PROTO_SECRET_ENV)
         r = keep_line(entry, m);
     else if ((r = open_place(s)) == 0)

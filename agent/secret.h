@@ -26,7 +26,7 @@ struct secrets {
     struct proto_exec_failed failed; /* code != 0: this one could not be kept */
 };
 
-/* Keep a secret, or note why not. The caller wipes where it came from. */
+/* Keep a secret, or do what else the message is for; or note why not. The caller wipes where it came from. */
 void secrets_take(struct secrets *s, const struct proto_secret *m);
 
 /* In a child that is to become this user's command: make the files the user's. 0 or -errno. */

@@ -64,6 +64,9 @@ static const struct option_row rows[] = {
     {"secret-env", 0, "NAME[=env:VAR|file:PATH]",
      "the same as the variable NAME of the command's environment, instead of a file",
      OPTION_LIST(struct run_options, env_secrets)},
+    {"for-host", 0, "NAME=HOST[,http]",
+     "give the command a placeholder for the secret NAME, and requests to HOST the secret; see below",
+     OPTION_LIST(struct run_options, for_hosts)},
     {"artifact", 0, "GUEST[:HOST]",
      "copy a file or directory, or what matches a pattern, out of the machine at the end",
      OPTION_LIST(struct run_options, artifacts)},
@@ -416,7 +419,10 @@ static int load_secrets(const struct run_options *options, const struct log *log
     for (size_t i = files; i < count; i++)
         words[i] = (struct job_secret_word){options->env_secrets.words[i - files], true};
     out->count = count;
-    return job_secrets_load(words, count, log, &out->list, err);
+    int r = job_secrets_load(words, count, log, &out->list, err);
+    return r < 0 ? r
+                 : job_secrets_for_hosts(out->list, count, options->for_hosts.words,
+                                         options->for_hosts.count, err);
 }
 
 static void shares_finish(struct shares *shares)
@@ -588,6 +594,11 @@ const struct command run_command = {
         "argument. It is on no disk, in no log and no report; where the command prints it, or its "
         "base64, *** stands in its place. --secret-env gives a variable instead, which every process "
         "of the command inherits and can show.\n\n"
+        "--for-host keeps a secret out of the sandbox: the file or variable has a placeholder, and in "
+        "HTTPS requests to HOST (several times: to each of these) the secret takes its place on the "
+        "host: in headers, in Basic credentials and in the query of a URL. The sandbox trusts an "
+        "authority that is made for this job, so that requests can be looked into. Other hosts get the "
+        "placeholder; without TLS HOST gets nothing, unless ,http stands behind it.\n\n"
         "-f FILE takes a job from a YAML file: an image, steps and whatever stands here. A step is a "
         "script for /bin/sh -e or a program; the first that fails is the last, and its status the "
         "job's. "

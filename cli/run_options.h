@@ -13,7 +13,7 @@
 struct run_options {
     const char *file, *engine, *image;
     uint64_t cpus, memory, disk, timeout, artifact_limit;
-    struct word_list env, shares, allow, publish, secrets, env_secrets, artifacts;
+    struct word_list env, shares, allow, publish, secrets, env_secrets, for_hosts, artifacts;
     const char *entrypoint, *workdir, *user, *kernel, *report, *net, *expect_state;
     bool interactive, tty, verbose, quiet, audit, artifact_required;
 };

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "dayfly/net.h"
 #include "job/mask.h"
 #include "job/place.h"
 #include "job/report.h"
@@ -40,6 +41,11 @@
 #define JOB_STAT_NS (10 * NS_PER_S)
 /* How long the guest may take to write back what it holds of its shares. */
 #define JOB_WRITE_BACK_NS (120 * NS_PER_S)
+
+/* The agent sees to it that these are there (agent/trust.h): all that the guest trusts, and the
+ * border's alone. */
+#define TRUST_STORE "/etc/ssl/certs/ca-certificates.crt"
+#define TRUST_OURS  "/usr/local/share/ca-certificates/dayfly-border.crt"
 
 struct run {
     const struct job_options *options;
@@ -64,6 +70,14 @@ static void say(const struct run *run, const char *what)
 
 /* -- open and create -------------------------------------------------------------------------- */
 
+static bool uses_border(const struct job_options *options)
+{
+    for (size_t i = 0; i < options->secret_count; i++)
+        if (options->secrets[i].hosts)
+            return true;
+    return false;
+}
+
 static int open_parts(struct run *run, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
@@ -71,6 +85,8 @@ static int open_parts(struct run *run, struct dayfly_err *err)
                               options->share_count, err);
     if (r == 0)
         r = job_secrets_mask(options->secrets, options->secret_count, options->log, &run->mask, err);
+    if (r == 0 && uses_border(options) && !run->place->ops->net_report)
+        r = err_set(err, ENOTSUP, "--for-host needs a machine: engine kvm or tcg");
     return r < 0 ? r : run->place->ops->open(run->place, err);
 }
 
@@ -183,22 +199,42 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
     return r;
 }
 
+static void dayfly_net_report_freep(struct dayfly_net_report **report)
+{
+    dayfly_net_report_free(*report);
+}
+
+static int give_authority(struct run *run, const char *pem, const struct guest_wait *wait,
+                          struct dayfly_err *err)
+{
+    const struct proto_secret m = {.flags = PROTO_SECRET_TRUST,
+                                   .name = "authority",
+                                   .len = (uint32_t)strlen(pem),
+                                   .bytes = (const uint8_t *)pem};
+    return guest_secret(run->guest, &m, wait, err);
+}
+
 /* It takes a moment: a signal is seen when the command runs. */
 static int give_secrets(struct run *run, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
     const struct guest_wait wait = {.deadline_ns = clock_ns() + JOB_SECRET_NS, .cancel_fd = -1};
-    int r = 0;
+    _cleanup_(dayfly_net_report_freep) struct dayfly_net_report *report = NULL;
+    size_t for_hosts = 0;
+    int r = uses_border(options) ? run->place->ops->net_report(run->place, &report, err) : 0;
     for (size_t i = 0; i < options->secret_count && r == 0; i++) {
         const struct job_secret *secret = &options->secrets[i];
+        const char *placeholder = secret->hosts ? report->secrets[for_hosts++].placeholder : NULL;
         struct proto_secret m = {
             .flags = secret->in_env ? PROTO_SECRET_ENV : 0,
-            .len = (uint32_t)secret->len,
-            .bytes = secret->value.bytes,
+            .len = placeholder ? (uint32_t)strlen(placeholder) : (uint32_t)secret->len,
+            .bytes = placeholder ? (const uint8_t *)placeholder : secret->value.bytes,
         };
         memcpy(m.name, secret->name, sizeof(m.name));
         r = guest_secret(run->guest, &m, &wait, err);
     }
+    if (r == 0 && report)
+        r = give_authority(run, report->authority, &wait, err);
     job_secrets_wipe(options->secrets, options->secret_count);
     return r;
 }
@@ -338,7 +374,12 @@ static int run_command(struct run *run, struct job_result *result, struct dayfly
     const struct job_options *options = run->options;
     const struct oci_config *image = &run->place->image.config;
     _cleanup_free_ const char **argv = command_of(options, image);
-    _cleanup_free_ const char **env = merge_env((const char *const *)image->env, options->env);
+    /* For programs that know other places than the agent does. */
+    static const char *const trust[] = {"SSL_CERT_FILE=" TRUST_STORE, "REQUESTS_CA_BUNDLE=" TRUST_STORE,
+                                        "NODE_EXTRA_CA_CERTS=" TRUST_OURS, NULL};
+    _cleanup_free_ const char **base =
+        merge_env(uses_border(options) ? trust : NULL, (const char *const *)image->env);
+    _cleanup_free_ const char **env = base ? merge_env(base, options->env) : NULL;
     if (!argv || !env)
         return err_set(err, ENOMEM, "out of memory");
     if (!argv[0] && !options->step_count)

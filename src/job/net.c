@@ -189,7 +189,8 @@ int job_net_parse(const struct job_net_words *words, struct job_net *out, struct
     return r < 0 ? r : parse_rules(out, words, err);
 }
 
-int job_net_describe(const struct job_net *net, struct dayfly_config *config)
+int job_net_describe(const struct job_net *net, const struct dayfly_net_secret *secrets,
+                     size_t secret_count, struct dayfly_config *config)
 {
     struct dayfly_net options = DAYFLY_NET_INIT;
     const uint8_t *m = net->guest.mac;
@@ -206,6 +207,8 @@ int job_net_describe(const struct job_net *net, struct dayfly_config *config)
         options.socket = net->cable;
     options.allow = net->allow;
     options.publish = net->publish;
+    options.secrets = secrets;
+    options.secret_count = secret_count;
     return dayfly_config_add_net(config, &options);
 }
 

@@ -43,8 +43,9 @@ struct job_net {
  */
 int job_net_parse(const struct job_net_words *words, struct job_net *out, struct dayfly_err *err);
 
-/* Add the device to a machine's description. */
-int job_net_describe(const struct job_net *net, struct dayfly_config *config);
+/* Add the device, and the secrets that are for hosts, to a machine's description. */
+int job_net_describe(const struct job_net *net, const struct dayfly_net_secret *secrets,
+                     size_t secret_count, struct dayfly_config *config);
 
 /* The rules and ports of a nat, for CONFIG_MAX_RULES and CONFIG_MAX_PUBLISHED of them. */
 int job_net_rules(const struct job_net *net, struct net_rule *rules, size_t *rule_count,

@@ -59,11 +59,28 @@ static json_t *nat_json(const struct job_net *net, const struct dayfly_net_repor
                      "bytes_received", (json_int_t)report->bytes_received);
 }
 
+static json_t *hosts_json(const struct dayfly_net_report *report)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < report->host_count; i++) {
+        const struct dayfly_net_host *h = &report->hosts[i];
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "name", h->name, "requests",
+                                        (json_int_t)h->requests, "replaced", (json_int_t)h->replaced,
+                                        "masked", (json_int_t)h->masked, "refused",
+                                        (json_int_t)h->refused, "failed", (json_int_t)h->failed));
+    }
+    return list;
+}
+
 json_t *job_net_report(const struct job_net *net, const struct dayfly_net_report *nat)
 {
     if (!net || !net->present)
         return json_pack("{s:s}", "mode", "none");
     if (net->mode != DAYFLY_NET_NAT)
         return json_pack("{s:s}", "mode", config_net_words[net->mode]);
-    return nat ? nat_json(net, nat) : NULL;
+    json_t *json = nat ? nat_json(net, nat) : NULL;
+    if (json && nat->authority)
+        json_object_set_new(json, "secret_hosts", hosts_json(nat));
+    return json;
 }

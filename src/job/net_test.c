@@ -26,7 +26,7 @@ static void none_is_nothing(void **state)
     assert_int_equal(dayfly_config_new(&config), 0);
     assert_int_equal(parse("none", &net, &err), 0);
     assert_false(net.present);
-    assert_int_equal(job_net_describe(&net, config), 0);
+    assert_int_equal(job_net_describe(&net, NULL, 0, config), 0);
     assert_int_equal(job_net_setup(&net, NULL, setup, &err), 0);
     assert_int_equal(config->network_count, 0);
     assert_int_equal(setup->net_count, 0);
@@ -47,7 +47,7 @@ static void all_of_it(void **state)
     assert_int_equal(dayfly_config_new(&config), 0);
     assert_int_equal(parse(word, &net, &err), 0);
     assert_string_equal(net.options, strchr(word, ',') + 1);
-    assert_int_equal(job_net_describe(&net, config), 0);
+    assert_int_equal(job_net_describe(&net, NULL, 0, config), 0);
     assert_int_equal(config->networks[0].mode, DAYFLY_NET_TAP);
     assert_string_equal(config->networks[0].interface, "tap0");
     assert_string_equal(config->networks[0].mac, "02:00:00:00:00:01");
@@ -93,7 +93,7 @@ static void a_network_of_its_own(void **state)
     assert_true(net.present);
     assert_int_equal(net.mode, DAYFLY_NET_NAT);
     assert_int_equal(dayfly_config_new(&config), 0);
-    assert_int_equal(job_net_describe(&net, config), 0);
+    assert_int_equal(job_net_describe(&net, NULL, 0, config), 0);
     assert_int_equal(config->networks[0].mode, DAYFLY_NET_NAT);
     assert_int_equal(config->networks[0].allow_count, 2);
     assert_string_equal(config->networks[0].allow[1].text, allow[1]);

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "config/config.h"
+#include "dayfly/net.h"
 #include "image/image.h"
 #include "image/store.h"
 #include "job/guest.h"
@@ -73,6 +74,11 @@ struct place_ops {
     /* What its kernel said, for a place that failed; NULL when it was silent or is none of its own. The
      * caller frees it. NULL op: never. */
     char *(*console)(struct place *place);
+
+    /* Its network as it is now (dayfly/net.h), for the caller to free. NULL op: secrets for hosts are
+     * not to be had in such a place. */
+    int (*net_report)(const struct place *place, struct dayfly_net_report **out,
+                      struct dayfly_err *err);
 
     /* What became of its network, for the report (job_net_report). */
     json_t *(*network)(const struct place *place);

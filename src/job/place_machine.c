@@ -155,6 +155,11 @@ static int describe(struct machine_place *m, struct dayfly_err *err)
     layer.scratch = m->base.store.path;
     serial.output_fd = m->console[1];
 
+    struct dayfly_net_secret secrets[JOB_SECRETS_MAX];
+    size_t secret_count = job_secrets_of_hosts(options->secrets, options->secret_count, secrets);
+    if (secret_count && !place_has_nat(&m->base))
+        return err_set(err, EINVAL, "--for-host counts with --net nat alone");
+
     struct dayfly_config *config;
     int r = dayfly_config_new(&config);
     if (r < 0)
@@ -167,7 +172,8 @@ static int describe(struct machine_place *m, struct dayfly_err *err)
         (r = dayfly_config_add_disk(config, &layer)) < 0 ||
         (r = dayfly_config_set_vsock(config, &vsock)) < 0 ||
         (r = dayfly_config_set_serial(config, &serial)) < 0 ||
-        (place_has_net(&m->base) && (r = job_net_describe(options->net, config)) < 0))
+        (place_has_net(&m->base) &&
+         (r = job_net_describe(options->net, secrets, secret_count, config)) < 0))
         return err_errno(err, -r, "describe the machine");
     return job_shares_describe(options->shares, m->base.share_fds, options->share_count, config, err);
 }
@@ -192,7 +198,9 @@ static int machine_create(struct place *place, struct dayfly_err *err)
         .log_level = options->log ? (enum dayfly_log_level)options->log->level : DAYFLY_LOG_ERROR,
         .opaque = m,
     };
-    return dayfly_vm_new(&m->vm, m->config, &vm_options, err);
+    r = dayfly_vm_new(&m->vm, m->config, &vm_options, err);
+    dayfly_config_free(steal_ptr(&m->config)); /* and with it copies of secrets */
+    return r;
 }
 
 static const char *machine_engine(const struct place *place)
@@ -293,6 +301,12 @@ static char *machine_console(struct place *place)
     return text;
 }
 
+static int machine_net_report(const struct place *place, struct dayfly_net_report **out,
+                              struct dayfly_err *err)
+{
+    return dayfly_vm_net_report(machine_of_const(place)->vm, 0, out, err);
+}
+
 static json_t *machine_network(const struct place *place)
 {
     _cleanup_(free_net_report) struct dayfly_net_report *nat = NULL;
@@ -342,6 +356,7 @@ const struct place_ops place_machine = {
     .writes_back = true,
     .ended = machine_ended,
     .console = machine_console,
+    .net_report = machine_net_report,
     .network = machine_network,
     .state = machine_state,
     .free = machine_free,

@@ -190,9 +190,87 @@ void job_secrets_free(struct job_secret *secrets, size_t count)
     if (!secrets)
         return;
     job_secrets_wipe(secrets, count);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         free(secrets[i].source);
+        for (char **host = secrets[i].hosts; host && *host; host++)
+            free(*host);
+        free(secrets[i].hosts);
+    }
     free(secrets);
+}
+
+/* -- for hosts
+ * -----------------------------------------------------------------------------------------
+ */
+
+static int add_host(struct job_secret *secret, const char *host, size_t len)
+{
+    size_t n = 0;
+    while (secret->hosts && secret->hosts[n])
+        n++;
+    char **hosts = reallocarray(secret->hosts, n + 2, sizeof(*hosts));
+    if (!hosts)
+        return -ENOMEM;
+    secret->hosts = hosts;
+    hosts[n] = strndup(host, len);
+    hosts[n + 1] = NULL;
+    return hosts[n] ? 0 : -ENOMEM;
+}
+
+/* One word, for the secrets of its name. Returns how many these are, or -ENOMEM. */
+static int take_host(struct job_secret *secrets, size_t count, const char *word, size_t name_len)
+{
+    static const char option[] = ",http";
+    const char *host = word + name_len + 1, *comma = strchrnul(host, ',');
+    int found = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (strlen(secrets[i].name) != name_len || strncmp(secrets[i].name, word, name_len) != 0)
+            continue;
+        found++;
+        secrets[i].allow_http |= strcmp(comma, option) == 0;
+        if (add_host(&secrets[i], host, (size_t)(comma - host)) < 0)
+            return -ENOMEM;
+    }
+    return found;
+}
+
+int job_secrets_for_hosts(struct job_secret *secrets, size_t count, const char *const *words,
+                          size_t word_count, struct dayfly_err *err)
+{
+    for (size_t i = 0; i < word_count; i++) {
+        const char *equals = strchrnul(words[i], '='), *comma = strchrnul(equals, ',');
+        if (equals == words[i] || comma - equals < 2 || (*comma && strcmp(comma, ",http") != 0))
+            return err_set(err, EINVAL, "--for-host %.100s: it is NAME=HOST or NAME=HOST,http",
+                           words[i]);
+        int found = take_host(secrets, count, words[i], (size_t)(equals - words[i]));
+        if (found < 0)
+            return err_set(err, ENOMEM, "out of memory");
+        if (!found)
+            return err_set(err, EINVAL,
+                           "--for-host %.100s: no --secret or --secret-env is of that name", words[i]);
+    }
+    return 0;
+}
+
+size_t job_secrets_of_hosts(const struct job_secret *secrets, size_t count,
+                            struct dayfly_net_secret out[static JOB_SECRETS_MAX])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const char *bytes = secrets[i].value.bytes;
+        size_t len = secrets[i].len;
+        if (!secrets[i].hosts)
+            continue;
+        while (len && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r'))
+            len--;
+        out[n] = (struct dayfly_net_secret)DAYFLY_NET_SECRET_INIT;
+        out[n].name = secrets[i].name;
+        out[n].value = bytes;
+        out[n].value_bytes = len;
+        out[n].allow_http = secrets[i].allow_http;
+        out[n++].hosts = (const char *const *)secrets[i].hosts;
+    }
+    return n;
 }
 
 /* -- use ----------------------------------------------------------------------------------------------

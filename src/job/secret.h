@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "dayfly/config.h"
 #include "job/share.h"
 #include "proto/message.h"
 #include "util/log.h"
@@ -20,8 +21,11 @@
 
 struct job_secret {
     char name[PROTO_SECRET_NAME_BYTES];
-    bool in_env;  /* a variable of this name; else the file /run/secrets/NAME */
-    char *source; /* "env:VAR" or "file:PATH" on the host */
+    bool in_env;     /* a variable of this name; else the file /run/secrets/NAME */
+    char *source;    /* "env:VAR" or "file:PATH" on the host */
+    char **hosts;    /* NULL: the command gets the value; else a placeholder for it, and requests to
+                        these hosts get the value. NULL behind the last */
+    bool allow_http; /* requests without TLS as well */
     struct secret value;
     size_t len;
 };
@@ -47,6 +51,16 @@ int job_secrets_load(const struct job_secret_word *words, size_t count, const st
 /* Wipe the values and forget them; they have been sent. */
 void job_secrets_wipe(struct job_secret *secrets, size_t count);
 void job_secrets_free(struct job_secret *secrets, size_t count);
+
+/* Read `words`, NAME=HOST[,http] each: the secrets of that name are for that host alone, and for the
+ * others that are said; with ",http" also in requests without TLS. */
+int job_secrets_for_hosts(struct job_secret *secrets, size_t count, const char *const *words,
+                          size_t word_count, struct dayfly_err *err);
+
+/* The secrets that are for hosts, as a machine's network takes them; values are borrowed. A file's
+ * value is without the line break at its end, which no header can have. Returns how many. */
+size_t job_secrets_of_hosts(const struct job_secret *secrets, size_t count,
+                            struct dayfly_net_secret out[static JOB_SECRETS_MAX]);
 
 /* Refuse shares that are mounted where secrets go. */
 int job_secrets_check(const struct job_secret *secrets, size_t count, const struct job_share *shares,

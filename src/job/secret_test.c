@@ -180,6 +180,36 @@ static void test_their_mask(void **state)
     mask_free(mask);
 }
 
+static void test_secrets_for_hosts(void **state)
+{
+    static const char *const words[] = {"FIRST", "SECOND", NULL};
+    static const char *const hosts[] = {"SECOND=api.example.org", "SECOND=www.example.org,http"};
+    static const char *const wrong[] = {
+        "SECOND", "SECOND=", "=host", "THIRD=api.example.org", "SECOND=a,https", "SECOND=,http"};
+    struct dayfly_net_secret list[JOB_SECRETS_MAX];
+    struct job_secret *secrets;
+    struct dayfly_err err;
+    size_t count;
+    setenv("FIRST", "value-of-the-first", 1);
+    setenv("SECOND", "value-of-the-second\n", 1);
+    assert_int_equal(load(words, false, &secrets, &count, NULL), 0);
+    assert_int_equal(job_secrets_of_hosts(secrets, count, list), 0);
+    assert_int_equal(job_secrets_for_hosts(secrets, count, hosts, 2, &err), 0);
+    assert_int_equal(job_secrets_of_hosts(secrets, count, list), 1);
+    assert_string_equal(list[0].name, "SECOND");
+    assert_int_equal(list[0].value_bytes, strlen("value-of-the-second"));
+    assert_ptr_equal(list[0].value, secrets[1].value.bytes);
+    assert_true(list[0].allow_http);
+    assert_string_equal(list[0].hosts[0], "api.example.org");
+    assert_string_equal(list[0].hosts[1], "www.example.org");
+    assert_null(list[0].hosts[2]);
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        assert_int_equal(job_secrets_for_hosts(secrets, count, &wrong[i], 1, &err), -EINVAL);
+        assert_non_null(strstr(err.msg, "--for-host"));
+    }
+    job_secrets_free(secrets, count);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +220,7 @@ int main(void)
         cmocka_unit_test(test_a_value_is_not_quoted),
         cmocka_unit_test(test_a_share_in_their_place_is_refused),
         cmocka_unit_test(test_their_mask),
+        cmocka_unit_test(test_secrets_for_hosts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -338,7 +338,8 @@ int proto_secret_decode(struct proto_secret *m, const uint8_t *in, size_t len)
     if (m->len > PROTO_SECRET_MAX)
         return -EPROTO;
     m->bytes = wire_take(&r, m->len);
-    return verdict(&r, !(m->flags & ~PROTO_SECRET_ENV) && secret_name_valid(m->name));
+    return verdict(&r, !(m->flags & ~PROTO_SECRET_FLAGS) && m->flags != PROTO_SECRET_FLAGS &&
+                           secret_name_valid(m->name));
 }
 
 ssize_t proto_started_encode(const struct proto_started *m, uint8_t *out, size_t cap)

@@ -129,7 +129,10 @@ struct proto_exec_strings {
     const char *at[PROTO_STRINGS_MAX + 2];
 };
 
-#define PROTO_SECRET_ENV 1u /* a variable of every command's environment, instead of a file */
+#define PROTO_SECRET_ENV   1u /* a variable of every command's environment, instead of a file */
+#define PROTO_SECRET_TRUST 2u /* none at all: a certificate (PEM) for the file system's trust stores   \
+                               */
+#define PROTO_SECRET_FLAGS 3u
 
 /* Its bytes stay where the frame was until proto_link_wipe. */
 struct proto_secret {

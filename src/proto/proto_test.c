@@ -218,9 +218,12 @@ static void test_secret_comes_back_or_is_refused(void **state)
         n = proto_secret_encode(&m, out, sizeof(out));
         assert_int_equal(proto_secret_decode(&back, out, (size_t)n), -EPROTO);
     }
-    m = (struct proto_secret){.flags = 2, .name = "a"};
-    n = proto_secret_encode(&m, out, sizeof(out));
-    assert_int_equal(proto_secret_decode(&back, out, (size_t)n), -EPROTO);
+    static const uint32_t flags[] = {PROTO_SECRET_ENV | PROTO_SECRET_TRUST, 4, UINT32_MAX};
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        m = (struct proto_secret){.flags = flags[i], .name = "a"};
+        n = proto_secret_encode(&m, out, sizeof(out));
+        assert_int_equal(proto_secret_decode(&back, out, (size_t)n), -EPROTO);
+    }
 }
 
 static bool has(const struct proto_link *l, const char *word)

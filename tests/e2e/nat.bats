@@ -176,3 +176,89 @@ serve_files() { # NAMESPACE'S HOLDER [ADDRESS:]PORT FOLDER
     [ "$status" -eq 125 ]
     [[ "$output" == *"--allow counts with --net nat alone"* ]]
 }
+
+# Which of the processes have the value in their memory, and the guest's with it: `memory_has FILE PID...`
+memory_has() {
+    python3 - "$@" <<'END'
+import sys
+value = open(sys.argv[1], "rb").read().strip()
+for pid in sys.argv[2:]:
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        found = False
+        for line in maps:
+            start, end = (int(x, 16) for x in line.split()[0].split("-"))
+            at, tail = start, b""
+            while line.split()[1][0] == "r" and "[v" not in line and at < end and not found:
+                try:
+                    memory.seek(at)
+                    data = memory.read(min(end - at, 1 << 24))
+                except (OSError, ValueError):
+                    break
+                if not data:
+                    break
+                found = value in tail + data
+                tail, at = data[-len(value):], at + len(data)
+        if found:
+            print(open(f"/proc/{pid}/comm").read().strip())
+END
+}
+
+# The value of $1, which the guest never has: $2 is a server's notes of what it was told.
+serve_echo() {
+    inside "$FAR" python3 -c '
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        said = self.headers.get("Authorization", "")
+        with open(sys.argv[2], "a") as notes:
+            notes.write(said + "\n")
+        body = ("you said " + said + "\n").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer((sys.argv[1], 80), Handler).serve_forever()' "$1" "$2" 3>&- &
+    HELD+=("$!")
+    until inside "$FAR" busybox netstat -ltn | grep -q "$1:80 "; do :; done
+}
+
+@test "a secret for a host stays on the host: the guest has a placeholder, the host gets the value" {
+    local pid child pids=() found
+    make_world
+    in_world 8 dns "$WORLD" api.example.org=$OTHER
+    serve_echo "$OTHER" "$TEST_DIR/notes"
+    echo "s3cret-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" >"$TEST_DIR/token"
+    near_job --secret TOKEN=file:"$TEST_DIR/token" --secret-env OTHER_TOKEN=file:"$TEST_DIR/token" \
+        --for-host TOKEN=api.example.org,http --for-host OTHER_TOKEN=api.example.org -- sh -c '
+            ask() { wget -q -O - --header "Authorization: Bearer $1" http://api.example.org/; }
+            cat /run/secrets/TOKEN; echo; echo "$OTHER_TOKEN"
+            ask "$(cat /run/secrets/TOKEN)"; ask "$OTHER_TOKEN" || echo not without TLS
+            grep -c "BEGIN CERTIFICATE" "$SSL_CERT_FILE"
+            echo waiting; sleep infinity' >"$TEST_DIR/out" 2>&1 3>&- &
+    HELD+=("$!")
+    until grep -q waiting "$TEST_DIR/out"; do kill -0 "${HELD[-1]}"; done
+    cat "$TEST_DIR/out"
+    mapfile -t lines <"$TEST_DIR/out"
+    [[ "${lines[0]}" =~ ^dayfly-secret-[0-9a-f]{32}$ ]]
+    [[ "${lines[1]}" =~ ^dayfly-secret-[0-9a-f]{32}$ ]]
+    [ "${lines[0]}" != "${lines[1]}" ]
+    [[ "${lines[2]}" == "you said Bearer dayfly-secret-"* ]]
+    [[ "$(cat "$TEST_DIR/out")" == *"not without TLS"* ]]
+    ! grep -qF -f "$TEST_DIR/token" "$TEST_DIR/out"
+    [ "$(cat "$TEST_DIR/notes")" = "Bearer $(cat "$TEST_DIR/token")" ]
+    # The monitor, the guest's memory and the network's helper among them.
+    pid=$(pgrep -f "^$DAYFLY run .*$TEST_DIR/token" | head -n 1)
+    for child in $(pgrep -P "$pid"); do pids+=("$child"); done
+    found=$(memory_has "$TEST_DIR/token" "$pid" "${pids[@]}")
+    echo "found in: $found"
+    [ "$found" = dayfly-border ]
+    kill -INT "$pid"
+    wait "${HELD[-1]}" || true
+    [ "$(report '.network.secret_hosts[0].name')" = api.example.org ]
+    [ "$(report '.network.secret_hosts[0].replaced')" -eq 1 ]
+    [ "$(report '.network.secret_hosts[0].masked')" -eq 1 ]
+    [ "$(report '.network.secret_hosts[0].refused')" -eq 1 ]
+}
