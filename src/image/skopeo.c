@@ -126,14 +126,16 @@ void skopeo_fatal_message(const char *log, char *out, size_t size)
         text_make_printable(out);
         return;
     }
-    /* As Go quotes it: a backslash stands before a quote, or another letter. */
+    /* As Go quotes it: a backslash stands before a quote, or a letter for white space. */
     bool quoted = *at == '"';
     size_t n = 0;
     for (at += quoted; *at && *at != '\n' && !(quoted && *at == '"') && n + 1 < size; at++) {
-        if (quoted && *at == '\\' && at[1] && at[1] != '\n')
-            at++;
-        out[n++] = *at;
+        bool escaped = quoted && *at == '\\' && at[1] && at[1] != '\n';
+        at += escaped;
+        out[n++] = escaped && strchr("nrt", *at) ? ' ' : *at;
     }
+    while (n && out[n - 1] == ' ')
+        n--;
     out[n] = '\0';
     text_make_printable(out);
 }

@@ -27,7 +27,9 @@ agent_answered() {
 }
 
 @test "eating all memory kills the job, not the machine" {
-    run job --memory 256MiB --report "$TEST_DIR/report.json" -- sh -c '
+    local memory=256MiB
+    [ -z "${DAYFLY_IN_LAB:-}" ] || memory=128MiB # an emulated kernel takes its time to find that there is no more
+    run job --memory "$memory" --report "$TEST_DIR/report.json" -- sh -c '
         awk "BEGIN { s = \"x\"; while (1) s = s s }"; echo "awk: $?"; exit 3'
     [ "$status" -eq 3 ] || [ "$status" -eq 137 ]
     agent_answered
@@ -35,13 +37,17 @@ agent_answered() {
 }
 
 @test "a fork bomb is bounded, and the run ends" {
-    run job --report "$TEST_DIR/report.json" --timeout 60s -- sh -c '
+    local limit=60s
+    if [ "$ENGINE" = user ]; then limit=5s; fi
+    run job --report "$TEST_DIR/report.json" --timeout "$limit" -- sh -c '
         bomb() { bomb | bomb & }
         bomb 2>/dev/null
         sleep 2
         exit 5'
-    # The shell itself may be out of processes, or killed for the memory of all its children.
-    [ "$status" -eq 5 ] || [ "$status" -eq 2 ] || [ "$status" -eq 137 ]
+    # The shell itself may be out of processes, or killed for the memory of all its children; and one of
+    # thousands that share what a group of processes may use of a processor, it may never come to its end.
+    [ "$status" -eq 5 ] || [ "$status" -eq 2 ] || [ "$status" -eq 137 ] ||
+        { [ "$ENGINE" = user ] && [ "$status" -eq 124 ]; }
     agent_answered
     nothing_left
 }

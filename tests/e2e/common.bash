@@ -4,6 +4,8 @@ setup() {
     cd "$BATS_TEST_DIRNAME/../.."
     DAYFLY=$PWD/build/cli/dayfly
     ENGINE=${DAYFLY_TEST_ENGINE:?say which engine: kvm, tcg or user}
+    # A file may be about one of them.
+    [ "${ONLY_ENGINE:-$ENGINE}" = "$ENGINE" ] || skip "about engine $ONLY_ENGINE"
     # Everything that a test starts carries this in its environment, so that what stays behind is found.
     export DAYFLY_TEST_MARK="mark-$$-$BATS_TEST_NUMBER-$RANDOM"
     # Ids of these tests' own: what others run beside them is not taken for something left.

@@ -229,7 +229,8 @@ add_linked_layers() { # LAYOUT:TAG
 
 @test "an ordinary user pulls what is there already" {
     as_nobody() {
-        setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$TEST_DIR/nobody" DAYFLY_HOME="$TEST_DIR/nobody/home" "$@"
+        setpriv --reuid 65534 --regid 65534 --clear-groups env HOME="$TEST_DIR/nobody" \
+            REGISTRY_AUTH_FILE="$TEST_DIR/nobody/auth.json" DAYFLY_HOME="$TEST_DIR/nobody/home" "$@"
     }
     as_nobody test -x "$DAYFLY" || skip "$DAYFLY is for others to look at, not to run"
     umoci_image "$LAYOUT" one more_for_arm

@@ -4,9 +4,7 @@
 
 load common
 
-setup_file() {
-    [ "${DAYFLY_TEST_ENGINE:-}" = user ] || skip "about engine user"
-}
+ONLY_ENGINE=user
 
 # dayfly run with engine user on the host's own programs.
 on_host() {
