@@ -5,13 +5,12 @@
  * is what stands behind the UDP header; of the others the frame behind its addresses and type. Nothing
  * else is let through: this opens no socket.
  */
-#include <arpa/inet.h>
 #include <assert.h>
-#include <slirp/libslirp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "net/policy.h"
+#include "net/slirp.h"
 #include "util/arith.h"
 #include "util/clock.h"
 
@@ -86,28 +85,6 @@ static const SlirpCb callbacks = {
     .notify = ignore,
 };
 
-static Slirp *make_slirp(const struct nat_addresses *a)
-{
-    SlirpConfig config = {
-        .version = 4,
-        .in_enabled = true,
-        .vnetmask = {htonl(0xffffff00)},
-        .in6_enabled = true,
-        .vprefix_len = a->bits6,
-        .if_mtu = a->mtu,
-        .if_mru = a->mtu,
-        .disable_dns = true,
-    };
-    memcpy(&config.vnetwork, a->network4.bytes + 12, 4);
-    memcpy(&config.vhost, a->gateway4.bytes + 12, 4);
-    memcpy(&config.vdhcp_start, a->guest4.bytes + 12, 4);
-    memcpy(&config.vnameserver, a->resolver4.bytes + 12, 4);
-    memcpy(&config.vprefix_addr6, a->network6.bytes, 16);
-    memcpy(&config.vhost6, a->gateway6.bytes, 16);
-    memcpy(&config.vnameserver6, a->resolver6.bytes, 16);
-    return slirp_new(&config, &callbacks, (void *)(uintptr_t)&callbacks);
-}
-
 static void put16(uint8_t *at, size_t value)
 {
     at[0] = (uint8_t)(value >> 8);
@@ -175,7 +152,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct policy_options options = {.tcp_max = 4, .other_max = 4, .is_own = is_own};
     nat_addresses_default(&options.addresses);
     struct policy *policy = policy_new(&options);
-    Slirp *slirp = make_slirp(&options.addresses);
+    Slirp *slirp = slirp_of(&options.addresses, &callbacks, (void *)(uintptr_t)&callbacks);
     assert(policy && slirp);
     for (size_t at = 0; size - at >= 3;) {
         enum kind kind = data[at] % KINDS;

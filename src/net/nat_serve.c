@@ -15,6 +15,7 @@
 #include "net/frames.h"
 #include "net/nat_dns.h"
 #include "net/route.h"
+#include "net/slirp.h"
 #include "util/arith.h"
 #include "util/clock.h"
 #include "util/err.h"
@@ -318,43 +319,6 @@ static bool is_own(void *opaque, const struct net_addr *addr)
     return route_is_own(((struct nat_serve *)opaque)->route, addr);
 }
 
-static struct in_addr in4(const struct net_addr *addr)
-{
-    struct in_addr in;
-    memcpy(&in, addr->bytes + 12, sizeof(in));
-    return in;
-}
-
-static struct in6_addr in6(const struct net_addr *addr)
-{
-    struct in6_addr in;
-    memcpy(&in, addr->bytes, sizeof(in));
-    return in;
-}
-
-static Slirp *make_slirp(struct nat_serve *s)
-{
-    const struct nat_addresses *a = &s->setup->addresses;
-    const SlirpConfig config = {
-        .version = 4,
-        .in_enabled = true,
-        .vnetwork = in4(&a->network4),
-        .vnetmask = {htonl(UINT32_MAX << (32 - a->bits4))},
-        .vhost = in4(&a->gateway4),
-        .vdhcp_start = in4(&a->guest4),
-        .vnameserver = in4(&a->resolver4),
-        .in6_enabled = a->ipv6,
-        .vprefix_addr6 = in6(&a->network6),
-        .vprefix_len = a->bits6,
-        .vhost6 = in6(&a->gateway6),
-        .vnameserver6 = in6(&a->resolver6),
-        .if_mtu = a->mtu,
-        .if_mru = a->mtu,
-        .disable_dns = true,
-    };
-    return slirp_new(&config, &callbacks, s);
-}
-
 static int publish(struct nat_serve *s, const struct net_publish *p, struct dayfly_err *err)
 {
     const struct nat_addresses *a = &s->setup->addresses;
@@ -375,7 +339,8 @@ static int publish(struct nat_serve *s, const struct net_publish *p, struct dayf
 
 int nat_serve_border(struct nat_serve *s, uint16_t port, const char *path, struct dayfly_err *err)
 {
-    struct in_addr at = in4(&s->setup->addresses.border4);
+    struct in_addr at;
+    memcpy(&at, s->setup->addresses.border4.bytes + 12, sizeof(at));
     if (slirp_add_unix(s->slirp, path, &at, port) == 0)
         return 0;
     return err_set(err, EINVAL, "libslirp does not take the border's address");
@@ -443,7 +408,7 @@ int nat_serve_new(struct nat_serve **out, const struct nat_setup *setup, struct 
                                         .opaque = s};
     s->dns = nat_dns_new(&dns);
     s->frames = frames_new(NAT_FD_FRAMES);
-    s->slirp = make_slirp(s);
+    s->slirp = slirp_of(&setup->addresses, &callbacks, s);
     if (!s->fds || !s->policy || !s->dns || !s->frames || !s->slirp)
         return err_set(err, ENOMEM, "no memory for a network");
     for (uint32_t i = 0; i < setup->publish_count; i++) {
