@@ -108,7 +108,7 @@ static const struct example examples[] = {
      "a build of the current directory"},
     {"dayfly run --share .:/src --workdir /src debian -- make",
      "the same where it is: what make writes is there afterwards"},
-    {"dayfly run --allow deb.debian.org:80 debian -- apt-get update",
+    {"dayfly run --allow example.org:443 debian -- git clone https://example.org/project.git",
      "with one place to go to and no other"},
     {"dayfly run --secret TOKEN --artifact '/src/out/*.deb' debian -- ./build",
      "with a token that stays out of sight, and packages that come out"},

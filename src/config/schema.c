@@ -210,7 +210,7 @@ static const struct schema_row network_rows[] = {
          "with whatever that is a part of. `socket`: to a program that speaks frames, each a message "
          "of a Unix socket; two machines can be joined so."},
     {"allow", LIST(struct config_network, allow, allow_count, rule_rows, blank_text),
-     .max = CONFIG_MAX_RULES, .example = "[deb.debian.org, \"198.51.100.0/24:443\"]",
+     .max = CONFIG_MAX_RULES, .example = "[example.org, \"198.51.100.0/24:443\"]",
      .fallback = "everything but the host and link-local addresses",
      .help =
          "With `mode: nat`, all that the guest may reach: names, which are looked up for it and open "

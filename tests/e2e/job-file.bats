@@ -11,9 +11,9 @@ file_job() {
 }
 
 @test "a job with steps, a share, a secret and an artifact, twice from the same state" {
-    mkdir -p "$TEST_DIR/work/src"
-    echo "a source" >"$TEST_DIR/work/src/source"
-    cat >"$TEST_DIR/work/job.yaml" <<'YAML'
+    mkdir -p "$TEST_DIR/place/src"
+    echo "a source" >"$TEST_DIR/place/src/source"
+    cat >"$TEST_DIR/place/job.yaml" <<'YAML'
 image: tests
 cpus: 1
 memory: 256MiB
@@ -33,24 +33,24 @@ artifacts:
   - {path: built, to: out/}
 report: report.json
 YAML
-    "$DAYFLY" validate "$TEST_DIR/work/job.yaml"
+    "$DAYFLY" validate "$TEST_DIR/place/job.yaml"
     export THE_KEY=hunter22hunter22
-    run file_job "$TEST_DIR/work/job.yaml" --env WHO=me
+    run file_job "$TEST_DIR/place/job.yaml" --env WHO=me
     [ "$status" -eq 0 ]
     [[ "$output" == *"[1/2] build"* ]]
     [[ "$output" == *"[2/2] step 2"* ]]
     [[ "$output" == *"a source"* ]]
     [[ "$output" == *'***'* ]]
-    [ "$(cat "$TEST_DIR/work/out/built")" = $'a source\nlevel 3 for me' ]
-    [ "$(ls "$TEST_DIR/work/src")" = source ]
-    [ "$(jq -r '[.steps[] | "\(.name)=\(.code)"] | join(" ")' "$TEST_DIR/work/report.json")" = "build=0 step 2=0" ]
+    [ "$(cat "$TEST_DIR/place/out/built")" = $'a source\nlevel 3 for me' ]
+    [ "$(ls "$TEST_DIR/place/src")" = source ]
+    [ "$(jq -r '[.steps[] | "\(.name)=\(.code)"] | join(" ")' "$TEST_DIR/place/report.json")" = "build=0 step 2=0" ]
     local digest
-    digest=$(jq -r .start_state.digest "$TEST_DIR/work/report.json")
+    digest=$(jq -r .start_state.digest "$TEST_DIR/place/report.json")
     # The same again, and only that.
-    run file_job "$TEST_DIR/work/job.yaml" --expect-state "$digest"
+    run file_job "$TEST_DIR/place/job.yaml" --expect-state "$digest"
     [ "$status" -eq 0 ]
-    [ "$(jq -r .start_state.digest "$TEST_DIR/work/report.json")" = "$digest" ]
-    run file_job "$TEST_DIR/work/job.yaml" --expect-state "$digest" --memory 272MiB
+    [ "$(jq -r .start_state.digest "$TEST_DIR/place/report.json")" = "$digest" ]
+    run file_job "$TEST_DIR/place/job.yaml" --expect-state "$digest" --memory 272MiB
     [ "$status" -eq 125 ]
     [[ "$output" == *"and not $digest as expected"* ]]
     [[ "$output" != *"[1/2]"* ]]
