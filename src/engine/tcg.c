@@ -9,7 +9,7 @@
  * serial port are QEMU's own, relayed to where the description wants them. QMP, over a socketpair too,
  * starts, pauses and ends the guest. No socket or file has a name, so nothing is left behind, whoever
  * dies first: QEMU gets SIGKILL with our thread, and we see its pidfd when it goes. (A network device's
- * socket QEMU wants to find by a path: doorway.h.)
+ * socket QEMU wants to find by a path: vhost_user_bind_nameless.)
  *
  * QEMU is started stopped (-S) by create, so that everything that can be wrong with the description is
  * found there, and the description is not needed afterwards.
@@ -31,7 +31,6 @@
 #include "engine/boot.h"
 #include "engine/command_line.h"
 #include "engine/devices.h"
-#include "engine/doorway.h"
 #include "engine/engine.h"
 #include "engine/qmp.h"
 #include "engine/relay.h"
@@ -219,7 +218,7 @@ static int add_network(struct engine *engine, struct command_line *line, struct 
 {
     struct virtio_net_config config;
     unsigned i = engine->back_end_count;
-    int door, listener = doorway_open(&door, err);
+    int door, listener = vhost_user_bind_nameless(&door, err);
     if (listener < 0)
         return listener;
     door = command_line_pass(line, door);

@@ -26,6 +26,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/helper_main.h"
+#include "util/nameless.h"
 
 #define NOBODY 65534
 
@@ -96,24 +97,18 @@ static int listen_in_root(struct border_paths *out, int root, struct dayfly_err 
     return r;
 }
 
-/* Without such a root: names that are gone again before anybody else may use them, and a descriptor
- * that leads to what they stood for. */
+/* Without such a root: no names at all. */
 static int listen_unnamed(struct border_paths *out, struct dayfly_err *err)
 {
-    char folder[] = "/tmp/dayfly-XXXXXX", path[64];
+    mode_t before = umask(0);
     int r = 0;
-    if (!mkdtemp(folder))
-        return err_errno(err, errno, "make a folder in /tmp");
     for (int i = 0; i < NAT_BORDER_PORTS && r == 0; i++) {
-        snprintf(path, sizeof(path), "%s/%s", folder, border_names[i]);
-        r = listen_at(NAT_FD_BORDER + i, path, err);
-        int fd = r == 0 ? open(path, O_PATH | O_CLOEXEC) : -1;
-        if (r == 0 && fd < 0)
-            r = err_errno(err, errno, "open a socket's name");
-        snprintf(out->paths[i], sizeof(out->paths[i]), "/proc/self/fd/%d", fd);
-        unlink(path);
+        int door, fd = NAT_FD_BORDER + i;
+        if ((r = nameless_socket_bind(fd, &door, err)) == 0 && listen(fd, BORDER_BACKLOG) < 0)
+            r = err_errno(err, errno, "listen for secrets' hosts");
+        snprintf(out->paths[i], sizeof(out->paths[i]), "/proc/self/fd/%d", door);
     }
-    rmdir(folder);
+    umask(before);
     return r;
 }
 

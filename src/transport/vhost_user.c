@@ -23,6 +23,7 @@
 #include "transport/vhost_user_state.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/nameless.h"
 
 /* How many messages are handled before other sources of the loop get their turn. */
 #define MESSAGES_A_ROUND 32
@@ -235,6 +236,21 @@ int vhost_user_bind(const char *path, struct dayfly_err *err)
         return -EIO;
     }
     return steal_fd(&fd);
+}
+
+int vhost_user_bind_nameless(int *door, struct dayfly_err *err)
+{
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || fchmod(fd, 0600) < 0)
+        return err_errno(err, errno, "make a socket");
+    int r = nameless_socket_bind(fd, door, err);
+    if (r < 0)
+        return r;
+    if (listen(fd, 1) == 0)
+        return steal_fd(&fd);
+    r = err_errno(err, errno, "listen");
+    close_fd(door);
+    return r;
 }
 
 int vhost_user_listen(struct vhost_user **out, struct virtio_device *dev, const char *path,

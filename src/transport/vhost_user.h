@@ -49,6 +49,10 @@ int vhost_user_accept(struct vhost_user **out, struct virtio_device *dev, int fd
  * file. Returns the descriptor or -errno. */
 int vhost_user_bind(const char *path, struct dayfly_err *err);
 
+/* The same without a path: for a front end that is given the descriptor *door and connects to
+ * /proc/self/fd/N (util/nameless.h). Both are the caller's to close. */
+int vhost_user_bind_nameless(int *door, struct dayfly_err *err);
+
 /* Hang up, reset the device, let go of it. NULL is legal. */
 void vhost_user_free(struct vhost_user *vu);
 

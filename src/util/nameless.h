@@ -12,4 +12,13 @@
  */
 int nameless_file_open(const char *dir, const char *what, struct dayfly_err *err);
 
+/*
+ * For a program that insists on connecting to a socket by its path: bind `fd`, of AF_UNIX, to a path
+ * that is gone when this returns. connect(2) goes by the file's inode, and the links of /proc/self/fd
+ * lead to it without asking for a name: who has the descriptor *door connects to /proc/self/fd/N. The
+ * path was in a folder that nobody else may enter; one that somebody left who was killed at that moment
+ * is removed by the next. Returns 0 or -errno; *door is the caller's to close.
+ */
+int nameless_socket_bind(int fd, int *door, struct dayfly_err *err);
+
 #endif
