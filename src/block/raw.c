@@ -9,6 +9,11 @@
  * threads, which do everything where io_uring is refused. Workers put what they finished on a list and
  * count up the same eventfd. Completions are delivered by reap alone, in the caller's thread.
  *
+ * A write that goes to the page cache of a local file is a copy, which the caller's thread does itself:
+ * most file systems have io_uring hand it to a thread of the kernel's, one after another for a file,
+ * and to wake that costs more than many a copy. Where one waits (for a disk to take dirty pages), the
+ * next go by the ring (util/careful.h).
+ *
  * With direct I/O the file is opened anew, and this stands below fit.h, so that what comes here suits
  * the file system. Nothing goes through the page cache then: a request in it that shares a page with a
  * direct one can undo it, and the kernel, which notices, reports a write error at the next flush.
@@ -20,41 +25,30 @@
  *
  * The image's pages are never mapped: a file that shrinks under us is a short read, hence -EIO, and no
  * SIGBUS.
- *
- * Locks: an image is locked by the rule of config/disk_lock.h, so that two machines, in one process or
- * in two, cannot write the same disk. Who writes to a device claims it as well (config/disk_file.h).
- * The lock is of a description that io_uring never sees: when a process is killed, its ring lives on
- * for a moment and holds the files that it knows, and a machine that is started again at once would
- * find the disk in use.
  */
 #include "block/block.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <liburing.h>
-#include <linux/fs.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "block/fit.h"
+#include "block/raw_image.h"
 #include "block/raw_sync.h"
 #include "block/workers.h"
-#include "config/disk_file.h"
-#include "config/disk_lock.h"
 #include "util/arith.h"
+#include "util/careful.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 
-#define JOBS         256 /* in flight at once */
-#define RING_ENTRIES 128 /* of the submission ring; the completion ring has twice as many, so JOBS */
-#define REAP_BATCH   64
-#define SECTOR_MAX   4096
+#define JOBS           256 /* in flight at once */
+#define RING_ENTRIES   128 /* of the submission ring; the completion ring has twice as many, so JOBS */
+#define REAP_BATCH     64
+#define HERE_BYTES_MAX (1u << 20) /* of a write in the caller's thread: a copy of some 100 us */
 
 struct raw;
 
@@ -69,11 +63,7 @@ struct raw_job {
 
 struct raw {
     struct block block;
-    int fd;
-    int lock_fd;  /* has the lock; -1: fd has it */
-    int claim_fd; /* of a device that is written; else -1 */
-    bool is_device;
-    bool locked;
+    struct raw_image image;
     bool unsynced;
     int flush_error;          /* 0, or what the first flush that failed said */
     struct raw_job *flushing; /* stands for itself and the riders; NULL: no flush is under way */
@@ -81,6 +71,9 @@ struct raw {
     struct list flushes; /* waiting for the next one */
     struct list idle;    /* jobs */
     unsigned in_flight;
+
+    bool writes_here; /* in the caller's thread, as long as it is not */
+    struct careful careful;
 
     bool has_ring;
     bool fixed_file; /* fd is registered as file 0 */
@@ -96,12 +89,6 @@ struct raw {
 static struct raw *raw_of(struct block *block)
 {
     return container_of(block, struct raw, block);
-}
-
-/* Who may not open the file once more has to do with what was given. */
-static int lock_fd(const struct raw *raw)
-{
-    return raw->lock_fd < 0 ? raw->fd : raw->lock_fd;
 }
 
 /* -- jobs --------------------------------------------------------------------------------------------
@@ -124,9 +111,11 @@ static void finish(struct raw_job *job, int result)
     struct raw *raw = job->raw;
     job->result = result;
     pthread_mutex_lock(&raw->lock);
+    /* Who was the first has told already. Within the lock: once it is released, a drain may find the
+     * job and free the whole back end. */
+    if (list_empty(&raw->finished))
+        eventfd_write(raw->block.event_fd, 1);
     list_append(&raw->finished, &job->node);
-    /* Within the lock: once it is released, a drain may find the job and free the whole back end. */
-    eventfd_write(raw->block.event_fd, 1);
     pthread_mutex_unlock(&raw->lock);
 }
 
@@ -135,8 +124,10 @@ static void run_job(struct work *work)
     struct raw_job *job = container_of(work, struct raw_job, work);
     struct raw *raw = job->raw;
     enum block_op op = job->request->op;
-    bool claims = raw->claim_fd >= 0 && (op == BLOCK_DISCARD || op == BLOCK_WRITE_ZEROES);
-    finish(job, raw_sync(claims ? raw->claim_fd : raw->fd, raw->is_device, job->request, job->from));
+    const struct raw_image *image = &raw->image;
+    bool claims = image->claim_fd >= 0 && (op == BLOCK_DISCARD || op == BLOCK_WRITE_ZEROES);
+    finish(job,
+           raw_sync(claims ? image->claim_fd : image->fd, image->is_device, job->request, job->from));
 }
 
 static void give_to_worker(struct raw_job *job, uint64_t from)
@@ -174,7 +165,7 @@ static bool ring_queue(struct raw *raw, struct raw_job *job)
         sqe = io_uring_get_sqe(&raw->ring);
     if (!sqe)
         return false;
-    int fd = raw->fixed_file ? 0 : raw->fd;
+    int fd = raw->fixed_file ? 0 : raw->image.fd;
     switch (r->op) {
     case BLOCK_READ:
         io_uring_prep_readv(sqe, fd, r->iov, r->iov_count, r->offset_bytes);
@@ -201,9 +192,21 @@ static int raw_kick(struct block *block)
 /* -- flushes -----------------------------------------------------------------------------------------
  */
 
+static bool write_here(struct raw_job *job)
+{
+    struct raw *raw = job->raw;
+    if (!raw->writes_here || job->request->op != BLOCK_WRITE ||
+        job->request->length_bytes > HERE_BYTES_MAX || careful_now(&raw->careful))
+        return false;
+    uint64_t began_ns = clock_ns();
+    finish(job, raw_sync(raw->image.fd, false, job->request, 0));
+    careful_did(&raw->careful, began_ns);
+    return true;
+}
+
 static void start(struct raw_job *job)
 {
-    if (!ring_queue(job->raw, job))
+    if (!write_here(job) && !ring_queue(job->raw, job))
         give_to_worker(job, 0);
 }
 
@@ -292,7 +295,7 @@ static int ring_open(struct raw *raw)
         io_uring_queue_exit(&raw->ring);
         return rc;
     }
-    raw->fixed_file = io_uring_register_files(&raw->ring, &raw->fd, 1) == 0;
+    raw->fixed_file = io_uring_register_files(&raw->ring, &raw->image.fd, 1) == 0;
     raw->has_ring = true;
     return 0;
 }
@@ -361,16 +364,11 @@ static void raw_destroy(struct block *block)
 {
     struct raw *raw = raw_of(block);
     workers_finish(&raw->workers);
-    /* Where fd has the lock, closing might not do it: io_uring, or who gave it to us, can hold its
-     * description. */
-    if (raw->locked)
-        disk_unlock(lock_fd(raw));
+    raw_image_unlock(&raw->image);
     if (raw->has_ring)
         io_uring_queue_exit(&raw->ring);
     close_fd(&raw->block.event_fd);
-    close_fd(&raw->claim_fd);
-    close_fd(&raw->lock_fd);
-    close_fd(&raw->fd);
+    raw_image_close(&raw->image);
     pthread_mutex_destroy(&raw->lock);
     free(raw);
 }
@@ -387,126 +385,24 @@ static const struct block_ops raw_ops = {
 /* -- opening -----------------------------------------------------------------------------------------
  */
 
-/* The file's name for messages; an fd has none of its own. */
-static void name_of(int fd, char *out, size_t size)
-{
-    char link[32];
-    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, out, size - 1);
-    if (n < 0)
-        n = snprintf(out, size, "fd %d", fd);
-    out[MIN((size_t)n, size - 1)] = '\0';
-}
-
-/* Is the descriptor fit for what is asked of it? */
-static int check_flags(int fd, bool read_only, const char *name, struct dayfly_err *err)
-{
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0)
-        return err_errno(err, errno, "disk %s", name);
-    int mode = flags & O_ACCMODE;
-    if ((flags & O_PATH) || mode == O_WRONLY || (!read_only && mode != O_RDWR))
-        return err_set(err, EBADF, "disk %s is not open for %s", name,
-                       read_only ? "reading" : "reading and writing");
-    if (flags & O_APPEND)
-        return err_set(err, EINVAL, "disk %s is open for appending, which moves every write", name);
-    /* io_uring would answer EAGAIN where it had to wait. */
-    if ((flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
-        return err_errno(err, errno, "disk %s", name);
-    return 0;
-}
-
-static int read_size(struct raw *raw, const struct stat *st, const char *name, struct dayfly_err *err)
-{
-    uint64_t size = (uint64_t)st->st_size;
-    int sector = 512; /* a file has none of its own */
-    if (raw->is_device) {
-        int device_read_only = 0;
-        if (ioctl(raw->fd, BLKGETSIZE64, &size) < 0 || ioctl(raw->fd, BLKSSZGET, &sector) < 0 ||
-            ioctl(raw->fd, BLKROGET, &device_read_only) < 0)
-            return err_errno(err, errno, "disk %s", name);
-        if (device_read_only && !raw->block.read_only)
-            return err_set(err, EROFS, "disk %s is a read-only device", name);
-        if (sector < 512 || sector > SECTOR_MAX || (sector & (sector - 1)) != 0)
-            return err_set(err, EINVAL, "disk %s has sectors of %d bytes", name, sector);
-    }
-    if (size == 0 || size % 512 != 0)
-        return err_set(err, EINVAL,
-                       "disk %s has %llu bytes; a raw image is a multiple of 512 and not empty", name,
-                       (unsigned long long)size);
-    raw->block.size_bytes = size;
-    raw->block.block_bytes = 4096;
-    /* Partition tables and file systems on a device count in its sectors. */
-    raw->block.unit_bytes = (uint32_t)sector;
-    return 0;
-}
-
-/* Keep others from the disk. */
-static int take_hold(struct raw *raw, const char *name, struct dayfly_err *err)
-{
-    raw->lock_fd = disk_reopen(raw->fd, raw->block.read_only);
-    int rc = disk_lock(lock_fd(raw), raw->block.read_only, name, err);
-    if (rc < 0)
-        return rc;
-    raw->locked = true;
-    if (!raw->is_device || raw->block.read_only)
-        return 0;
-    raw->claim_fd = disk_claim(raw->fd);
-    if (raw->claim_fd == -EBUSY)
-        return err_set(err, EBUSY, "disk %s is mounted, or held by another program; end that first",
-                       name);
-    return raw->claim_fd < 0 ? err_errno(err, -raw->claim_fd, "claim disk %s", name) : 0;
-}
-
-/* Go on with the file opened for direct I/O. */
-static int make_direct(struct raw *raw, struct disk_direct *direct, const char *name,
-                       struct dayfly_err *err)
-{
-    int fd = disk_direct_open(raw->fd, raw->block.read_only, direct);
-    if (fd == -EOPNOTSUPP)
-        return err_set(err, EOPNOTSUPP,
-                       "disk %s is on a file system without direct I/O; use the page cache "
-                       "(`cache: cached`), or keep it on ext4, xfs or btrfs",
-                       name);
-    if (fd < 0)
-        return err_errno(err, -fd, "open disk %s for direct I/O", name);
-    close_fd(&raw->fd);
-    raw->fd = fd;
-    return 0;
-}
-
 static int open_in(struct raw *raw, const struct block_raw_options *options, struct disk_direct *direct,
                    struct dayfly_err *err)
 {
-    char name[160];
-    struct stat st;
-    name_of(raw->fd, name, sizeof(name));
-    if (fstat(raw->fd, &st) < 0)
-        return err_errno(err, errno, "disk %s", name);
-    raw->is_device = S_ISBLK(st.st_mode);
-    if (!raw->is_device && !S_ISREG(st.st_mode))
-        return err_set(err, EINVAL, "disk %s is neither a file nor a block device", name);
-    int rc = check_flags(raw->fd, options->read_only, name, err);
-    if (rc == 0)
-        rc = read_size(raw, &st, name, err);
-    if (rc == 0 && options->direct)
-        rc = make_direct(raw, direct, name, err);
-    if (rc == 0 && !is_aligned(raw->block.size_bytes, direct->file_bytes))
-        rc = err_set(err, EINVAL,
-                     "disk %s has %llu bytes; direct I/O there takes a multiple of %u, "
-                     "`cache: cached` any of 512",
-                     name, (unsigned long long)raw->block.size_bytes, direct->file_bytes);
-    if (rc == 0)
-        rc = take_hold(raw, name, err);
+    int rc = raw_image_open(&raw->image, options, direct, err);
     if (rc < 0)
         return rc;
+    raw->block.size_bytes = raw->image.size_bytes;
+    raw->block.block_bytes = 4096;
+    /* Partition tables and file systems on a device count in its sectors. */
+    raw->block.unit_bytes = raw->image.sector_bytes;
+    raw->writes_here = options->io == BLOCK_IO_AUTO && raw->image.copies_writes;
     raw->block.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (raw->block.event_fd < 0)
-        return err_errno(err, errno, "disk %s: eventfd", name);
+        return err_errno(err, errno, "disk %s: eventfd", raw->image.name);
     if (options->io != BLOCK_IO_THREADS) {
         rc = ring_open(raw);
         if (rc < 0 && options->io == BLOCK_IO_URING)
-            return err_errno(err, -rc, "disk %s: io_uring", name);
+            return err_errno(err, -rc, "disk %s: io_uring", raw->image.name);
     }
     return 0;
 }
@@ -523,8 +419,7 @@ int block_raw_open(struct block **out, const struct block_raw_options *options, 
                                 .read_only = options->read_only,
                                 .discard = !options->read_only,
                                 .event_fd = -1};
-    raw->fd = options->fd;
-    raw->lock_fd = raw->claim_fd = -1;
+    raw->image = (struct raw_image)RAW_IMAGE_INIT;
     raw->unsynced = options->unsynced;
     list_init(&raw->idle);
     list_init(&raw->finished);

@@ -55,6 +55,7 @@ static const struct variant variants[] = {
     {"tmpfs, io_uring", make_shm, BLOCK_IO_URING},
     {"tmpfs, threads", make_shm, BLOCK_IO_THREADS},
     {"named, auto", make_named, BLOCK_IO_AUTO},
+    {"tmpfs, auto", make_shm, BLOCK_IO_AUTO},
     {"named, direct, io_uring", make_named, BLOCK_IO_URING, .direct = true},
     {"named, direct, threads", make_named, BLOCK_IO_THREADS, .direct = true},
 };

@@ -12,6 +12,7 @@
  */
 
 #include "util/arith.h"
+#include "util/careful.h"
 #include "util/list.h"
 #include "virtio/fs.h"
 #include "virtio/fs_workers.h"
@@ -43,7 +44,7 @@ struct virtio_fs {
     struct fs_hand hand;       /* and its means to serve */
     struct fs_workers workers;
     struct iovec popped[FS_SEGMENTS_MAX]; /* by the loop's thread */
-    uint64_t careful_until_ns;            /* likewise */
+    struct careful careful;               /* likewise */
     bool processors_spare;
 
     uint32_t noted; /* queues to serve, a bit each */

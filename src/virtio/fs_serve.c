@@ -21,9 +21,6 @@
  */
 #define BACKLOG       8
 #define BACKLOG_BYTES (512u * 1024)
-/* One that took so long may have waited for a disk: the next ones are not risked for a while. */
-#define SLOW_NS    (1 * NS_PER_MS)
-#define CAREFUL_NS (20 * NS_PER_MS)
 /* A lock on the host may be let go of by anybody: asked again this often. */
 #define RETRY_NS (10 * NS_PER_MS)
 /* An interrupt for what nobody waits for (FORGET) is put off for so long, or until so many are
@@ -307,13 +304,6 @@ static void heed_interrupt(struct virtio_fs *f, const struct ring_chain *chain)
         give_up(f, NULL, &in.interrupt.unique);
 }
 
-static bool is_careful(struct virtio_fs *f)
-{
-    if (f->careful_until_ns && clock_ns() >= f->careful_until_ns)
-        f->careful_until_ns = 0;
-    return f->careful_until_ns > 0;
-}
-
 /* Whether a worker should have it from the outset. */
 static bool wants_worker(struct virtio_fs *f, struct virtio_fs_queue *q, const struct ring_chain *chain)
 {
@@ -321,7 +311,7 @@ static bool wants_worker(struct virtio_fs *f, struct virtio_fs_queue *q, const s
     const struct ring *ring = ring_of(f, q);
     if (q->index == VIRTIO_FS_HIPRIO)
         return false;
-    if (fs_may_block(&request) || is_careful(f))
+    if (fs_may_block(&request) || careful_now(&f->careful))
         return true;
     uint16_t behind = (uint16_t)(ring->avail_seen - ring->next_avail);
     return f->processors_spare && behind > 0 && fs_workers_have_room(&f->workers) &&
@@ -334,9 +324,7 @@ static ssize_t serve_here(struct virtio_fs *f, struct virtio_fs_queue *q,
 {
     uint64_t began_ns = clock_ns();
     ssize_t result = serve(f, &f->hand, chain, q->index != VIRTIO_FS_HIPRIO);
-    uint64_t now_ns = clock_ns();
-    if (now_ns - began_ns >= SLOW_NS)
-        f->careful_until_ns = now_ns + CAREFUL_NS;
+    careful_did(&f->careful, began_ns);
     return result;
 }
 
