@@ -12,9 +12,10 @@
  * Bounds. PIECES buffers a disk, taken by the requests in the order of arrival; a request that gets
  * none waits until one is free. The pool is touched from its warm end, so a quiet disk costs little.
  *
- * Threads. The cipher is most of the work. A request of several pieces shares them out: some go to
- * worker threads, and what would only wait there is done by the caller's thread meanwhile. A piece is
- * its worker's until that has put it on `ciphered`, from where the caller's thread takes it again.
+ * Threads. The cipher is most of the work. Where the host has processors to spare, a request of several
+ * pieces shares them out: some go to worker threads, and what would only wait there is done by the
+ * caller's thread meanwhile. A piece is its worker's until that has put it on `ciphered`, from where
+ * the caller's thread takes it again.
  *
  * The key is in locked memory while it becomes the cipher's, and nowhere in ours afterwards.
  */
@@ -427,8 +428,8 @@ int block_crypt_open(struct block **out, const struct block_crypt_options *optio
     list_init(&crypt->hungry);
     list_init(&crypt->ciphered);
     pthread_mutex_init(&crypt->lock, NULL);
-    /* The caller's thread has a processor as well. */
-    crypt->workers_max = (unsigned)MAX(0, MIN(sysconf(_SC_NPROCESSORS_ONLN) - 1, WORKERS_MAX));
+    long threads = options->threads ? (long)options->threads : sysconf(_SC_NPROCESSORS_ONLN) - 2;
+    crypt->workers_max = (unsigned)MAX(0, MIN(threads, WORKERS_MAX));
     workers_init(&crypt->workers, crypt->workers_max);
     int rc = open_in(crypt, options, err);
     if (rc < 0) {

@@ -13,6 +13,8 @@ struct block_crypt_options {
      * has. */
     const uint8_t *key;
     const struct log *log; /* used by block_crypt_open alone */
+    unsigned threads; /* for the cipher, besides the caller's; 0: as many as the host has processors
+                         to spare, beyond one for the caller and one for what it serves */
 };
 
 /*

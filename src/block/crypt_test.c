@@ -29,7 +29,9 @@ static void test_a_known_answer(void **state)
     struct toy *toy = toy_new(1 << 21, 1);
     struct block *block;
     assert_int_equal(
-        block_crypt_open(&block, &(struct block_crypt_options){.lower = &toy->block, .key = key}, &err),
+        block_crypt_open(&block,
+                         &(struct block_crypt_options){.lower = &toy->block, .key = key, .threads = 2},
+                         &err),
         0);
     assert_int_equal(run_one(block, BLOCK_WRITE, 0xff * 4096, plain, sizeof(plain)), 0);
     assert_memory_equal(toy->bytes + 0xff * 4096, begins, sizeof(begins));
@@ -45,7 +47,9 @@ static void test_a_weak_key_is_refused(void **state)
     struct block *block = NULL;
     struct toy *toy = toy_new(1 << 20, 1);
     assert_int_equal(
-        block_crypt_open(&block, &(struct block_crypt_options){.lower = &toy->block, .key = key}, &err),
+        block_crypt_open(&block,
+                         &(struct block_crypt_options){.lower = &toy->block, .key = key, .threads = 2},
+                         &err),
         -EINVAL);
     assert_null(block);
     assert_non_null(strstr(err.msg, "same"));
@@ -211,7 +215,9 @@ static void test_the_key_is_gone_after_the_end(void **state)
     struct toy *toy = toy_new(4 << 20, 1);
     struct block *block;
     assert_int_equal(
-        block_crypt_open(&block, &(struct block_crypt_options){.lower = &toy->block, .key = key}, NULL),
+        block_crypt_open(&block,
+                         &(struct block_crypt_options){.lower = &toy->block, .key = key, .threads = 2},
+                         NULL),
         0);
     assert_true(find_key(masked) > PARTS); /* the search finds it: ours, and what OpenSSL made of it */
     explicit_bzero(key, sizeof(key));

@@ -343,7 +343,7 @@ static inline struct stacked stack_up(const struct stack_kind *kind)
             fail_msg("%s", err.msg);
     }
     if (kind->crypt &&
-        block_crypt_open(&s.block, &(struct block_crypt_options){.lower = s.block}, &err))
+        block_crypt_open(&s.block, &(struct block_crypt_options){.lower = s.block, .threads = 2}, &err))
         fail_msg("%s", err.msg);
     if (kind->overlay) {
         const struct block_overlay_options options = {
