@@ -48,6 +48,8 @@ static int add_disk(struct device_set *set, const struct config_disk *disk, uint
         return r;
     if (disk->id)
         memcpy(options.serial, disk->id, strnlen(disk->id, sizeof(options.serial)));
+    if (!attached.block->read_only)
+        loop = NULL;
     if ((r = virtio_block_new(&device, attached.block, &options, loop, log, err)) < 0)
         return r;
     set->patient[set->count] = attached.patient;

@@ -46,6 +46,9 @@
 /* Segments are cut where regions meet. */
 #define SEGMENTS_MAX (QUEUE_SIZE + MEMORY_REGIONS_MAX)
 #define TURN_MAX     (2 * QUEUE_SIZE)
+/* So much is copied or encrypted in the time that it takes to tell the guest: then it goes on with what
+ * has ended while the rest is done. */
+#define TELL_BYTES (256u * 1024)
 
 /* 1 GiB at once: a discard is cheap. 32 MiB of zeroes, which may have to be written. */
 #define DISCARD_SECTORS_MAX      (1u << 21)
@@ -124,6 +127,7 @@ struct virtio_block {
     struct block *block;
     struct config config;
     char serial[VIRTIO_BLOCK_SERIAL_BYTES];
+    struct loop *own_loop;          /* NULL: it is the machine's */
     struct loop_source completions; /* the back end's event descriptor */
     struct loop_source more;        /* an eventfd of our own: some queue is deferred */
     struct queue queues[VIRTIO_BLOCK_QUEUES_MAX];
@@ -295,9 +299,12 @@ static void defer(struct queue *q)
     eventfd_write(q->owner->more.fd, 1);
 }
 
+static void complete(struct virtio_block *b);
+
 /* Take up to *budget chains. Locked. */
 static void take_chains(struct virtio_block *b, struct queue *q, unsigned *budget)
 {
+    uint64_t begun_bytes = 0;
     for (; *budget > 0; --*budget) {
         struct request *r = take(q);
         if (!r) {
@@ -314,11 +321,17 @@ static void take_chains(struct virtio_block *b, struct queue *q, unsigned *budge
             virtio_violation(&b->dev, "queue %u: request without header or status", q->index);
             return;
         }
+        uint64_t data_bytes = r->data_bytes; /* it may have ended when it has begun */
         if (!begin(b, r, &header)) {
             ring_unpop(&b->dev.queues[q->index].ring);
             give(r);
             q->stalled = true;
             return;
+        }
+        begun_bytes += data_bytes;
+        if (begun_bytes >= TELL_BYTES) {
+            complete(b);
+            begun_bytes = 0;
         }
     }
     defer(q);
@@ -459,8 +472,13 @@ static int make_queues(struct virtio_block *b, unsigned count)
     return 0;
 }
 
-static int listen_to(struct virtio_block *b, struct loop *loop)
+/* Be woken, in the loop given or in one of its own. */
+static int listen_in(struct virtio_block *b, struct loop *loop)
 {
+    int rc = loop ? 0 : loop_new(&b->own_loop);
+    if (rc < 0)
+        return rc;
+    b->dev.loop = loop ? loop : b->own_loop;
     b->more.events = b->completions.events = EPOLLIN;
     b->more.ready = on_more;
     b->more.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -468,8 +486,10 @@ static int listen_to(struct virtio_block *b, struct loop *loop)
         return -errno;
     b->completions.ready = on_completions;
     b->completions.fd = b->block->event_fd;
-    int rc = loop_add(loop, &b->more);
-    return rc < 0 ? rc : loop_add(loop, &b->completions);
+    rc = loop_add(b->dev.loop, &b->more);
+    if (rc == 0)
+        rc = loop_add(b->dev.loop, &b->completions);
+    return rc == 0 && b->own_loop ? loop_start(b->own_loop, "dayfly disk") : rc;
 }
 
 int virtio_block_new(struct virtio_device **out, struct block *block,
@@ -496,11 +516,10 @@ int virtio_block_new(struct virtio_device **out, struct block *block,
                                                .queue_size = QUEUE_SIZE,
                                                .config = &b->config,
                                                .config_bytes = sizeof(b->config),
-                                               .loop = loop,
                                                .log = log});
     int rc = make_queues(b, queues);
     if (rc == 0)
-        rc = listen_to(b, loop);
+        rc = listen_in(b, loop);
     if (rc < 0) {
         virtio_block_free(&b->dev);
         return err_errno(err, -rc, "block device");
@@ -514,9 +533,12 @@ void virtio_block_free(struct virtio_device *dev)
     if (!dev)
         return;
     struct virtio_block *b = block_of(dev);
+    if (b->own_loop)
+        loop_stop(b->own_loop);
     virtio_reset(dev);
     loop_remove(&b->completions);
     loop_remove(&b->more);
+    loop_free(b->own_loop);
     close_fd(&b->more.fd);
     block_destroy(b->block);
     for (unsigned i = 0; i < VIRTIO_BLOCK_QUEUES_MAX; i++)

@@ -27,15 +27,16 @@ struct virtio_block_options {
 };
 
 /*
- * Make the device; it registers with the loop. Takes block, even on failure. options may be NULL; loop
- * and log are borrowed. Returns 0 or -errno.
+ * Make the device. It registers with the loop; without one it has a loop of its own, and a thread: for
+ * a disk that is written or encrypted, which is work that could hold up others. Takes block, even on
+ * failure. options may be NULL; loop and log are borrowed. Returns 0 or -errno.
  */
 int virtio_block_new(struct virtio_device **out, struct block *block,
                      const struct virtio_block_options *options, struct loop *loop,
                      const struct log *log, struct dayfly_err *err);
 
-/* Waits for what is in flight, then destroys the back end too. In the loop's thread, or while it does
- * not run; after the transport let go. NULL is legal. */
+/* Waits for what is in flight, then destroys the back end too. In the thread of the loop given,
+ * or while that does not run; after the transport let go. NULL is legal. */
 void virtio_block_free(struct virtio_device *dev);
 
 #endif

@@ -149,12 +149,14 @@ static void release(struct contract_env *env)
 /* -- making -------------------------------------------------------------------------------------------
  */
 
-static int make_device(struct contract_env *env, struct block *block, unsigned queues)
+/* `loop`: NULL for one of the device's own. */
+static int make_device(struct contract_env *env, struct block *block, unsigned queues,
+                       struct loop *loop)
 {
     struct dayfly_err err;
     struct virtio_block_options options = {.queues = queues};
     memcpy(options.serial, SERIAL, sizeof(options.serial));
-    return virtio_block_new(&env->dev, block, &options, env->loop, NULL, &err);
+    return virtio_block_new(&env->dev, block, &options, loop, NULL, &err);
 }
 
 static int make_raw(struct contract_env *env, enum block_io io, bool read_only, unsigned queues)
@@ -173,7 +175,8 @@ static int make_raw(struct contract_env *env, enum block_io io, bool read_only, 
     struct block_raw_options options = {
         .fd = fcntl(m->fd, F_DUPFD_CLOEXEC, 0), .read_only = read_only, .io = io};
     int rc = block_raw_open(&block, &options, &err);
-    return rc < 0 ? rc : make_device(env, block, queues);
+    bool own_loop = io == BLOCK_IO_AUTO && !read_only;
+    return rc < 0 ? rc : make_device(env, block, queues, own_loop ? NULL : env->loop);
 }
 
 static int make_auto(struct contract_env *env)
@@ -206,7 +209,7 @@ static int make_held(struct contract_env *env)
     h->room = 1000;
     list_init(&h->queue);
     env->made = m;
-    return make_device(env, &h->block, 1);
+    return make_device(env, &h->block, 1, env->loop);
 }
 
 static void unmake(struct contract_env *env)
