@@ -6,6 +6,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,8 +32,8 @@ static const uint8_t mac[MAC_BYTES] = {0x02, 1, 2, 3, 4, 5};
 struct made {
     int peers[2]; /* the other ends of the cable, one a queue */
     struct net *toy;
-    unsigned toy_offloads, toy_queues;
-    uint64_t rx_of[2][CONTRACT_RING]; /* buffers by their heads */
+    atomic_uint toy_offloads, toy_queues; /* as the device set them, in its loop */
+    uint64_t rx_of[2][CONTRACT_RING];     /* buffers by their heads */
     uint32_t rx_bytes[2][CONTRACT_RING];
     uint8_t serial;
 };
