@@ -18,7 +18,7 @@
 #include "engine_option.h"
 #include "job/audit.h"
 #include "job/job.h"
-#include "job/report.h"
+#include "job/report_file.h"
 #include "run_options.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -352,8 +352,9 @@ static int tell_artifacts(const struct call *call, const struct run_options *opt
     return lacks && options->artifact_required && !status ? EXIT_DAYFLY : status;
 }
 
-static int finish(const struct call *call, const struct run_request *request, struct job_result *result,
-                  struct audit *audit, struct dayfly_err *err)
+static int finish(const struct call *call, const struct run_request *request,
+                  const struct report_file *report, struct job_result *result, struct audit *audit,
+                  struct dayfly_err *err)
 {
     const struct run_options *options = &request->options;
     int status = guest_result_status(&result->guest);
@@ -374,7 +375,7 @@ static int finish(const struct call *call, const struct run_request *request, st
         tell_times(&result->timings);
     status = end_audit(call, options, audit, result, status);
     if (result->report) {
-        int r = report_write(result->report, options->report, err);
+        int r = report_file_write(report, result->report, err);
         json_decref(result->report);
         if (r < 0)
             return command_fail(call, err);
@@ -524,13 +525,16 @@ static int run(const struct call *call)
         .log = &log,
     };
     struct job_result result;
+    _cleanup_(report_file_finish) struct report_file report = REPORT_FILE_NONE;
+    if (options->report && report_file_find(&report, options->report, &err) < 0)
+        return command_fail(call, &err);
     _cleanup_(audit_finish) struct audit *audit = begin_audit(options, &err);
     if (err.code)
         return command_fail(call, &err);
     int r = job_run(&job, &result, &err);
     raw_terminal_leave(&teller.raw);
     if (r == 0)
-        return finish(call, &request, &result, audit, &err);
+        return finish(call, &request, &report, &result, audit, &err);
     int status = r == -EINTR ? EXIT_SIGNAL + result.interrupted : command_fail(call, &err);
     json_decref(result.artifacts.rows);
     if (result.console) {

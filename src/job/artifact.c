@@ -20,6 +20,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/err.h"
+#include "util/firm.h"
 #include "util/io.h"
 #include "util/sigpipe.h"
 #include "util/text.h"
@@ -37,10 +38,10 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* The nearest directory that is there has to let us write. */
-static int check_writable(const char *dir, struct dayfly_err *err)
+/* Settle where it is; the nearest directory that is there has to let us write. */
+static int settle(struct job_artifact *out, struct dayfly_err *err)
 {
-    _cleanup_free_ char *at = strdup(dir);
+    _cleanup_free_ char *at = strdup(out->dir);
     if (!at)
         return err_set(err, ENOMEM, "out of memory");
     while (access(at, F_OK) < 0 && errno == ENOENT) {
@@ -52,7 +53,9 @@ static int check_writable(const char *dir, struct dayfly_err *err)
     }
     if (!is_directory(at))
         return err_set(err, ENOTDIR, "%.200s is no directory", at);
-    return access(at, W_OK | X_OK) < 0 ? err_errno(err, errno, "write to %.200s", at) : 0;
+    if (access(at, W_OK | X_OK) < 0)
+        return err_errno(err, errno, "write to %.200s", at);
+    return firm_path(out->dir, &out->firm, err);
 }
 
 /* Part `host` into a directory and a name in it. */
@@ -65,7 +68,7 @@ static int parse_host(struct job_artifact *out, const char *host, struct dayfly_
     for (len = strlen(out->dir); len > 1 && out->dir[len - 1] == '/'; len--)
         out->dir[len - 1] = '\0';
     if (into)
-        return check_writable(out->dir, err);
+        return settle(out, err);
     char *slash = strrchr(out->dir, '/');
     if (!(out->name = strdup(slash ? slash + 1 : out->dir)))
         return err_set(err, ENOMEM, "out of memory");
@@ -75,7 +78,7 @@ static int parse_host(struct job_artifact *out, const char *host, struct dayfly_
         strcpy(out->dir, ".");
     else
         slash[slash == out->dir] = '\0';
-    return check_writable(out->dir, err);
+    return settle(out, err);
 }
 
 static int parse_word(const struct job_artifact_word *word, struct job_artifact *out,
@@ -114,6 +117,7 @@ void job_artifacts_free(struct job_artifact *artifacts, size_t count)
     for (size_t i = 0; artifacts && i < count; i++) {
         free(artifacts[i].pattern);
         free(artifacts[i].dir);
+        free(artifacts[i].firm);
         free(artifacts[i].name);
     }
     free(artifacts);
@@ -254,7 +258,7 @@ static int begin_match(struct receiver *rx, const struct proto_record *m)
     /* A file's name need not be UTF-8. */
     if (json_object_set_new_nocheck(rx->names, place, json_true()) < 0)
         return fail(rx, ENOMEM, "artifacts");
-    int r = artifact_place_open(&rx->place, artifact->dir, &rx->result->failed);
+    int r = artifact_place_open(&rx->place, artifact->firm, &rx->result->failed);
     if (r == 0)
         rx->artifact = artifact;
     return r;

@@ -25,7 +25,8 @@
 
 struct job_artifact {
     char *pattern; /* in the guest; glob(7), relative to the command's working directory */
-    char *dir;     /* of the host, in which it is to appear */
+    char *dir;     /* of the host, in which it is to appear, as it was said */
+    char *firm;    /* the same (util/firm.h) */
     char *name;    /* NULL: what it is called in the guest */
 };
 

@@ -16,7 +16,7 @@
 
 #include "util/cleanup.h"
 #include "util/err.h"
-#include "util/home.h"
+#include "util/firm.h"
 #include "util/tree.h"
 
 #define STAGE_PREFIX ".dayfly-artifact-"
@@ -68,21 +68,18 @@ static int make_stage(struct artifact_place *place)
     return 0;
 }
 
-int artifact_place_open(struct artifact_place *place, const char *path, struct dayfly_err *err)
+int artifact_place_open(struct artifact_place *place, const char *firm, struct dayfly_err *err)
 {
     *place = (struct artifact_place){-1, -1};
-    int r = home_make_dirs(path, 0755, err);
+    int r = place->dir_fd = firm_open(firm, 0755, err);
     if (r < 0)
         return r;
-    place->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (place->dir_fd < 0)
-        return err_errno(err, errno, "%.200s", path);
     remove_abandoned(place->dir_fd);
     do
         r = make_stage(place);
     while (r == -EAGAIN);
     if (r < 0) {
-        err_errno(err, -r, "make a directory in %.200s", path);
+        err_errno(err, -r, "make a directory in %.200s", firm);
         close_fd(&place->dir_fd);
     }
     return r;

@@ -22,8 +22,9 @@ struct artifact_place {
     char stage[32];       /* the name of the directory of ours */
 };
 
-/* Make `path` if it is missing, and the directory of ours in it. Returns 0 or -errno. */
-int artifact_place_open(struct artifact_place *place, const char *path, struct dayfly_err *err);
+/* Make the directory (of util/firm.h) if it is missing, and the one of ours in it. Returns 0 or
+ * -errno. */
+int artifact_place_open(struct artifact_place *place, const char *firm, struct dayfly_err *err);
 
 /*
  * Give what stands as PLACE_NEW its name. A file takes another's place. A directory that is there

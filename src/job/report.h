@@ -46,10 +46,4 @@ int report_step(json_t **steps, const char *name, uint64_t ns, const struct gues
 /* Beside guest memory, of this process and of `helper` (0: none). */
 int64_t report_overhead(pid_t helper);
 
-/*
- * Write it to `path`, in place of what is there; whole or not at all, unless path is no regular file
- * (/dev/stdout). A file system without unnamed files is written to directly.
- */
-int report_write(const json_t *report, const char *path, struct dayfly_err *err);
-
 #endif

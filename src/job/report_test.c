@@ -168,30 +168,6 @@ static void test_the_start_state_changes_with_every_part(void **state)
     json_decref(s);
 }
 
-static void test_writing_is_whole_or_not_at_all(void **state)
-{
-    (void)state;
-    char dir[] = "/tmp/report.XXXXXX", path[64];
-    struct dayfly_err err;
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof(path), "%s/r.json", dir);
-    json_t *r = report_of((struct guest_result){.outcome = GUEST_EXITED});
-    assert_int_equal(report_write(r, path, &err), 0);
-    assert_int_equal(report_write(r, path, &err), 0); /* over the old one */
-    json_t *back = json_load_file(path, 0, NULL);
-    assert_true(json_equal(back, r));
-    json_decref(back);
-    assert_int_equal(report_write(r, "/nonexistent/r.json", &err), -ENOENT);
-    assert_non_null(strstr(err.msg, "/nonexistent/r.json"));
-    assert_int_equal(report_write(r, "/dev/null", &err), 0);
-    struct stat st;
-    assert_int_equal(stat("/dev/null", &st), 0);
-    assert_true(S_ISCHR(st.st_mode)); /* and not replaced by a file */
-    json_decref(r);
-    assert_int_equal(unlink(path), 0);
-    assert_int_equal(rmdir(dir), 0); /* nothing else was in it */
-}
-
 static void test_overhead_leaves_guest_memory_out(void **state)
 {
     (void)state;
@@ -219,7 +195,6 @@ int main(void)
         cmocka_unit_test(test_only_the_expected_state_will_do),
         cmocka_unit_test(test_steps_and_artifacts_are_told),
         cmocka_unit_test(test_the_start_state_changes_with_every_part),
-        cmocka_unit_test(test_writing_is_whole_or_not_at_all),
         cmocka_unit_test(test_overhead_leaves_guest_memory_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,3 +71,23 @@ agent_answered() {
     [ "${#lines[@]}" -eq 3 ]
     nothing_left
 }
+
+@test "links that a job puts into a share lead neither artifacts nor the report out of it" {
+    mkdir -p "$TEST_DIR/src/logs" "$TEST_DIR/outside"
+    echo mine >"$TEST_DIR/victim"
+    cd "$TEST_DIR/src"
+    local made='echo x >/tmp/x; rmdir logs; ln -s '"$TEST_DIR"'/outside logs; ln -s '"$TEST_DIR"'/outside new
+        rm -f file; ln -s '"$TEST_DIR"'/victim file; ln -s /dev/null special'
+    run job --share .:/src --workdir /src --artifact '/tmp/x:logs/' --report file -- sh -c "$made"
+    echo "$output"
+    [ "$status" -eq 125 ]
+    [[ "$output" == *"new link"* ]]
+    [ -f file ] && [ ! -L file ]
+    rm -f logs new file special
+    mkdir logs
+    run job --share .:/src --workdir /src --artifact '/tmp/x:new/below/' --report special -- sh -c "$made"
+    [ "$status" -eq 125 ]
+    [ -f special ]
+    [ -z "$(ls -A "$TEST_DIR/outside")" ]
+    [ "$(cat "$TEST_DIR/victim")" = mine ]
+}
