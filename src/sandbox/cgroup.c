@@ -10,16 +10,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/program.h"
 
 #define PARENT          "dayfly"
 #define PREFIX          "job-"
@@ -92,8 +97,10 @@ static void take_mount(struct cgroup *group, char *line)
     _cleanup_close_ int top = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (top < 0)
         return;
-    if (v2 && group->v2.top_fd < 0)
+    if (v2 && group->v2.top_fd < 0) {
         group->v2.top_fd = steal_fd(&top);
+        group->delegates = has_word(options, "nsdelegate");
+    }
     for (int c = 0; c < CGROUP_CONTROLLERS && !v2; c++)
         if (group->v1[c].top_fd < 0 && has_word(options, v1_names[c]))
             group->v1[c].top_fd = fcntl(top, F_DUPFD_CLOEXEC, 0);
@@ -102,7 +109,7 @@ static void take_mount(struct cgroup *group, char *line)
 void cgroup_init(struct cgroup *group)
 {
     static const struct cgroup_tree none = {-1, -1, -1, -1};
-    *group = (struct cgroup){.v2 = none};
+    *group = (struct cgroup){.v2 = none, .ns_fd = -1};
     for (int c = 0; c < CGROUP_CONTROLLERS; c++)
         group->v1[c] = none;
 }
@@ -141,8 +148,36 @@ static void pass_down(int dir)
         put(dir, "cgroup.subtree_control", controllers[i]);
 }
 
-static void make_in(struct cgroup_tree *tree, const char *name, bool v2)
+/*
+ * A namespace whose root is this group of version 2. With `nsdelegate`, as systemd mounts it, nobody
+ * moves a process to a group that is not below the root of its own namespace. So init's must begin
+ * above both its own group and the job's, where no process can be once the group below it has limits:
+ * hence before that, by a process that is in there for a moment. It shares our descriptors, and puts
+ * the namespace in the place of one of them.
+ */
+static int make_namespace(int dir)
 {
+    struct clone_args args = {.flags = CLONE_INTO_CGROUP | CLONE_FILES | CLONE_VFORK,
+                              .exit_signal = SIGCHLD,
+                              .cgroup = (uint64_t)dir};
+    _cleanup_close_ int place = fcntl(dir, F_DUPFD_CLOEXEC, 0);
+    pid_t pid = place < 0 ? -1 : (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    if (pid == 0) {
+        int fd = unshare(CLONE_NEWCGROUP) < 0 ? -1 : open("/proc/self/ns/cgroup", O_RDONLY | O_CLOEXEC);
+        int r = fd < 0 ? -1 : dup3(fd, place, O_CLOEXEC);
+        close(fd);
+        _exit(r < 0);
+    }
+    int status = -1;
+    if (pid > 0)
+        program_wait(pid, &status);
+    return status == 0 ? steal_fd(&place) : -1;
+}
+
+static void make_in(struct cgroup *group, struct cgroup_tree *tree)
+{
+    const char *name = group->name;
+    bool v2 = tree == &group->v2;
     _cleanup_close_ int job = -1;
     for (int tries = 0; tree->top_fd >= 0 && job < 0 && tries < MAKE_TRIES; tries++) {
         close_fd(&tree->parent_fd);
@@ -156,6 +191,7 @@ static void make_in(struct cgroup_tree *tree, const char *name, bool v2)
     if (v2) {
         pass_down(tree->top_fd);
         pass_down(tree->parent_fd);
+        group->ns_fd = group->delegates ? make_namespace(job) : -1;
         pass_down(job);
         tree->home_fd = make_dir(job, "agent");
     }
@@ -211,7 +247,7 @@ void cgroup_make(struct cgroup *group, uid_t uid, const struct cgroup_limits *li
 {
     find_hierarchies(group);
     snprintf(group->name, sizeof(group->name), PREFIX "%u", uid);
-    make_in(&group->v2, group->name, true);
+    make_in(group, &group->v2);
     for (int c = 0; c < CGROUP_CONTROLLERS; c++) {
         /* A group without a limit would only cost its making. */
         bool wanted = c != CGROUP_CPU || limits->cpus;
@@ -220,7 +256,7 @@ void cgroup_make(struct cgroup *group, uid_t uid, const struct cgroup_limits *li
             continue;
         }
         if (wanted)
-            make_in(&group->v1[c], group->name, false);
+            make_in(group, &group->v1[c]);
         group->limited[c] =
             group->v1[c].run_fd >= 0 && limit_v1(group, (enum cgroup_controller)c, limits);
     }
@@ -248,6 +284,12 @@ int cgroup_enter(const struct cgroup *group, struct dayfly_err *err)
             return err_errno(err, -r, "enter the sandbox's cgroup (%s)", v1_names[c]);
     }
     return 0;
+}
+
+void cgroup_hide(const struct cgroup *group)
+{
+    if (group->ns_fd < 0 || setns(group->ns_fd, CLONE_NEWCGROUP) < 0)
+        unshare(CLONE_NEWCGROUP);
 }
 
 void cgroup_measure(const struct cgroup *group, struct cgroup_figures *out)
@@ -298,6 +340,7 @@ void cgroup_remove(struct cgroup *group)
 {
     if (!group->name[0])
         return;
+    close_fd(&group->ns_fd);
     remove_from(&group->v2, group->name);
     for (int c = 0; c < CGROUP_CONTROLLERS; c++)
         remove_from(&group->v1[c], group->name);

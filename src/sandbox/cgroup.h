@@ -46,6 +46,8 @@ struct cgroup {
     char name[32]; /* "job-UID" */
     struct cgroup_tree v2;
     struct cgroup_tree v1[CGROUP_CONTROLLERS]; /* controllers that are mounted together are twice */
+    bool delegates;                            /* version 2 keeps who is in a namespace in there */
+    int ns_fd;                                 /* then: one whose root is job-UID; -1: none */
     bool limited[CGROUP_CONTROLLERS];          /* whose limit stands, or that have none to set */
 };
 
@@ -55,6 +57,10 @@ void cgroup_init(struct cgroup *group);
 /* Find the hierarchies and make the groups, with their limits. What cannot be had is left out: see
  * cgroup_lacks. There is no failure; without the right to it nothing is made. */
 void cgroup_make(struct cgroup *group, uid_t uid, const struct cgroup_limits *limits);
+
+/* Give a process with one thread, in v2.home_fd, a cgroup namespace. Allocates nothing; a kernel
+ * without them shows it the groups' paths, and that is all. */
+void cgroup_hide(const struct cgroup *group);
 
 /* What of `limits` does not stand, as words for people ("memory, processes"), "" for nothing. */
 void cgroup_lacks(const struct cgroup *group, const struct cgroup_limits *limits, char *out,

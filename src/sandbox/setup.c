@@ -163,7 +163,7 @@ static int become(const struct setup *setup, struct dayfly_err *err)
         argv[2 + i] = words[i];
     const char *const env[] = {NULL};
 
-    unshare(CLONE_NEWCGROUP); /* a kernel without it shows the group's path, and that is all */
+    cgroup_hide(group);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
         return err_errno(err, errno, "open /dev/null");

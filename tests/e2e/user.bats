@@ -347,3 +347,21 @@ PY
     [ "$status" -eq 125 ]
     [[ "$output" == *"only root"* ]]
 }
+
+@test "where cgroups are version 2 alone, and namespaces its borders, as systemd has them" {
+    "$DAYFLY" doctor tcg >/dev/null 2>&1 || skip "no machine to try that in"
+    # This system again, in a guest that mounts them so.
+    run timeout -k 10 "$LIMIT" "$DAYFLY" run --engine tcg --net none --memory 512MiB --share /:/h:ro tests -- sh -c '
+        grep -q "cgroup2.*nsdelegate" /proc/mounts && ! grep -q "^cgroup " /proc/mounts || exit 4
+        for d in proc sys dev; do mount --rbind /$d /h/$d; done
+        for d in run tmp; do mount -t tmpfs none /h/$d; done
+        chroot /h '"$DAYFLY"' run --engine user --net none --memory 64MiB --cpus 1 --report /tmp/report.json host -- \
+            sh -c "id -u; cat /proc/self/cgroup; sleep 1000 &"
+        grep why /h/tmp/report.json; find /sys/fs/cgroup -name "job-*"'
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" -ge 1800000000 ]
+    [ "${lines[1]}" = 0::/run/s1 ]
+    [[ "${lines[2]}" == *'"why": "asked for"'* ]] # and nothing that is not limited
+    [ "${#lines[@]}" -eq 3 ]
+}
