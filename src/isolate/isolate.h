@@ -35,14 +35,22 @@
 
 #include "dayfly/error.h"
 
-/* One system call that a thread needs. With `checked`, only where argument `arg`, under `mask`, is
- * `value`; several rows for one call add up. */
-struct isolate_call {
-    int number;
-    bool checked;
+/* What an argument has to be: `value` under `mask`; or, with `from`, that or more, in all its bits. */
+struct isolate_check {
     unsigned arg;
     uint64_t mask, value;
-    bool absent; /* in isolate_denials: ENOSYS, as from a kernel that has it not */
+    bool from;
+};
+
+#define ISOLATE_CHECKS_MAX 2
+
+/* One system call that a thread needs. With checks, only where they all hold, each of an argument of
+ * its own; several rows for one call add up. */
+struct isolate_call {
+    int number;
+    unsigned check_count;
+    struct isolate_check checks[ISOLATE_CHECKS_MAX];
+    int code; /* in isolate_denials: the errno that it fails with; 0: EPERM */
 };
 
 #define ISOLATE_CALL(name)                                                                             \
@@ -51,7 +59,9 @@ struct isolate_call {
     }
 #define ISOLATE_CALL_IF(name, arg_, mask_, value_)                                                     \
     {                                                                                                  \
-        .number = SYS_##name, .checked = true, .arg = (arg_), .mask = (mask_), .value = (value_)       \
+        .number = SYS_##name, .check_count = 1, .checks = {                                            \
+            {.arg = (arg_), .mask = (mask_), .value = (value_)}                                        \
+        }                                                                                              \
     }
 
 /* A table of calls, kept beside the code that makes them. */
@@ -114,12 +124,14 @@ int isolate_thread(const struct isolate_options *options, unsigned *applied, str
 
 /*
  * The other way round, for programs that nobody can list the calls of: a filter that refuses the listed
- * calls with EPERM (ENOSYS where `absent`) and allows the rest. It is not applied but written, as the
- * kernel's struct sock_filter array, to a fresh memfd, for a process that is to run under it later and
- * may have no libseccomp. clone3, whose flags no filter sees, is ENOSYS: a C library then uses clone.
- * Calls of i386 are judged as well; those of x32 are ENOSYS. Returns the descriptor, or -errno.
+ * calls and allows the rest up to number `newest`; what is newer is ENOSYS, as on a kernel that has it
+ * not yet. It is not applied but written, as the kernel's struct sock_filter array, to a fresh memfd,
+ * for a process that is to run under it later and may have no libseccomp. clone3, whose flags no filter
+ * sees, is ENOSYS: a C library then uses clone. Calls of i386 are judged as well; those of x32 are
+ * ENOSYS. Returns the descriptor, or -errno.
  */
-int isolate_denials(const struct isolate_calls *tables, size_t count, struct dayfly_err *err);
+int isolate_denials(const struct isolate_calls *tables, size_t count, unsigned newest,
+                    struct dayfly_err *err);
 
 /* ---- the stages, for isolate.c and tests ---- */
 

@@ -10,11 +10,24 @@
  */
 #include "sandbox/filter.h"
 
+#include <errno.h>
 #include <linux/keyctl.h>
+#include <linux/netlink.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "isolate/isolate.h"
+#include "util/arith.h"
+
+#define EQUALS(arg_, value_)                                                                           \
+    {                                                                                                  \
+        .arg = (arg_), .mask = UINT32_MAX, .value = (value_)                                           \
+    }
+#define FROM(arg_, value_)                                                                             \
+    {                                                                                                  \
+        .arg = (arg_), .value = (value_), .from = true                                                 \
+    }
 
 /* The view of files that the sandbox was given is not the job's to change, and no handle leads past it.
  */
@@ -72,17 +85,64 @@ static const struct isolate_call machine[] = {
  * Keys: only in keyrings of the job's own processes, threads and session. A user's keyrings are the
  * kernel's for as long as it runs; requesting a key may start a program of the host's, as root.
  */
+#define KEYCTL(command)        ISOLATE_CALL_IF(keyctl, 0, UINT32_MAX, command)
 #define KEYRING(call, arg, id) ISOLATE_CALL_IF(call, arg, UINT32_MAX, (uint32_t)(id))
 #define USERS_KEYRINGS(call, arg)                                                                      \
     KEYRING(call, arg, KEY_SPEC_USER_KEYRING), KEYRING(call, arg, KEY_SPEC_USER_SESSION_KEYRING),      \
         KEYRING(call, arg, KEY_SPEC_GROUP_KEYRING)
 static const struct isolate_call keys[] = {
     ISOLATE_CALL(request_key),
-    ISOLATE_CALL_IF(keyctl, 0, UINT32_MAX, KEYCTL_GET_PERSISTENT),
-    ISOLATE_CALL_IF(keyctl, 0, UINT32_MAX, KEYCTL_SESSION_TO_PARENT),
+    KEYCTL(KEYCTL_GET_PERSISTENT),
+    KEYCTL(KEYCTL_SESSION_TO_PARENT),
     USERS_KEYRINGS(keyctl, 1),
     USERS_KEYRINGS(keyctl, 2),
+    USERS_KEYRINGS(keyctl, 3),
+    USERS_KEYRINGS(keyctl, 4),
     USERS_KEYRINGS(add_key, 4),
+    /* Nor does it make one for others: keys have a number, and keyrings a name, that all of the
+     * machine know. */
+    KEYCTL(KEYCTL_CHOWN),
+    KEYCTL(KEYCTL_SETPERM),
+    {.number = SYS_keyctl,
+     .check_count = 2,
+     .checks = {EQUALS(0, KEYCTL_JOIN_SESSION_KEYRING), FROM(1, 1)}}, /* by a name */
+};
+
+/* Without root others outside have the job's id. What is theirs it could find by trying numbers. */
+static const struct isolate_call all_keys[] = {
+    {.number = SYS_keyctl, .code = ENOSYS},
+    {.number = SYS_add_key, .code = ENOSYS},
+    {.number = SYS_request_key, .code = ENOSYS},
+};
+
+/*
+ * Sockets: Unix, IPv4, IPv6, and of netlink what tells a process about its own network. No namespace
+ * holds vsock, by which it would reach a hypervisor, or guests; events of devices are sent to every
+ * network of root's; and to ask for any of the others may load a module.
+ */
+#define FAMILY(call, family)                                                                           \
+    {                                                                                                  \
+        .number = SYS_##call, .check_count = 1, .checks = {EQUALS(0, family)}, .code = EAFNOSUPPORT    \
+    }
+#define FAMILIES(call)                                                                                 \
+    FAMILY(call, AF_AX25), FAMILY(call, AF_IPX), FAMILY(call, AF_APPLETALK), FAMILY(call, AF_NETROM),  \
+        FAMILY(call, AF_BRIDGE), FAMILY(call, AF_ATMPVC), FAMILY(call, AF_X25), FAMILY(call, AF_ROSE), \
+        FAMILY(call, AF_DECnet), FAMILY(call, AF_NETBEUI), FAMILY(call, AF_SECURITY),                  \
+        FAMILY(call, AF_KEY)
+#define NETLINK(protocol)                                                                              \
+    {                                                                                                  \
+        .number = SYS_socket, .check_count = 2, .checks = {EQUALS(0, AF_NETLINK), protocol},           \
+        .code = EPROTONOSUPPORT                                                                        \
+    }
+static const struct isolate_call sockets[] = {
+    FAMILIES(socket),
+    FAMILIES(socketpair),
+    {.number = SYS_socket, .check_count = 1, .checks = {FROM(0, AF_PACKET)}, .code = EAFNOSUPPORT},
+    {.number = SYS_socketpair, .check_count = 1, .checks = {FROM(0, AF_PACKET)}, .code = EAFNOSUPPORT},
+    NETLINK(EQUALS(2, 1)), /* NETLINK_ROUTE is 0 */
+    NETLINK(EQUALS(2, NETLINK_USERSOCK)),
+    NETLINK(EQUALS(2, NETLINK_FIREWALL)),
+    NETLINK(FROM(2, NETLINK_SOCK_DIAG + 1)),
 };
 
 /*
@@ -91,25 +151,33 @@ static const struct isolate_call keys[] = {
  * O_CREAT, whose mode stands in an argument; openat2 has it in memory.
  */
 #define SYS_fchmodat2_number 452 /* newer than the headers */
-#define MODE(number_, arg_)                                                                            \
-    {.number = (number_), .checked = true, .arg = (arg_), .mask = S_ISUID, .value = S_ISUID},          \
+#define MODE_BIT(number_, arg_, bit)                                                                   \
     {                                                                                                  \
-        .number = (number_), .checked = true, .arg = (arg_), .mask = S_ISGID, .value = S_ISGID         \
+        .number = (number_), .check_count = 1, .checks = {                                             \
+            {.arg = (arg_), .mask = (bit), .value = (bit)}                                             \
+        }                                                                                              \
     }
+#define MODE(number, arg) MODE_BIT(number, arg, S_ISUID), MODE_BIT(number, arg, S_ISGID)
 static const struct isolate_call special_modes[] = {
     MODE(SYS_chmod, 1),    MODE(SYS_fchmod, 1),
     MODE(SYS_fchmodat, 2), MODE(SYS_fchmodat2_number, 2),
     MODE(SYS_open, 2),     MODE(SYS_openat, 3),
     MODE(SYS_creat, 1),    MODE(SYS_mknod, 1),
-    MODE(SYS_mknodat, 2),  {.number = SYS_openat2, .absent = true},
+    MODE(SYS_mknodat, 2),  {.number = SYS_openat2, .code = ENOSYS},
 };
 
-int filter_make(bool shared_writes, struct dayfly_err *err)
+/* Up to here all calls were looked at for these lists: removexattrat, of Linux 6.13. */
+#define NEWEST 466
+
+int filter_make(const struct filter_options *options, struct dayfly_err *err)
 {
-    const struct isolate_calls tables[] = {
-        ISOLATE_CALLS(mounts),  ISOLATE_CALLS(namespaces), ISOLATE_CALLS(surface),
-        ISOLATE_CALLS(machine), ISOLATE_CALLS(keys),       ISOLATE_CALLS(special_modes),
+    struct isolate_calls tables[] = {
+        ISOLATE_CALLS(mounts),        ISOLATE_CALLS(namespaces), ISOLATE_CALLS(surface),
+        ISOLATE_CALLS(machine),       ISOLATE_CALLS(sockets),    ISOLATE_CALLS(keys),
+        ISOLATE_CALLS(special_modes),
     };
-    size_t count = sizeof(tables) / sizeof(tables[0]);
-    return isolate_denials(tables, shared_writes ? count : count - 1, err);
+    size_t count = ARRAY_SIZE(tables);
+    if (options->shared_user)
+        tables[count - 2] = (struct isolate_calls)ISOLATE_CALLS(all_keys);
+    return isolate_denials(tables, options->shared_writes ? count : count - 1, NEWEST, err);
 }

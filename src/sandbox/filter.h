@@ -6,11 +6,14 @@
 
 #include "dayfly/error.h"
 
-/*
- * What a job in a sandbox may not ask the host's kernel for: a seccomp filter in a fresh memfd
- * (isolate_denials). `shared_writes`: it writes to directories of the host, where it must make no
- * program that runs as its owner (setuid, setgid). Returns the descriptor, or -errno.
- */
-int filter_make(bool shared_writes, struct dayfly_err *err);
+struct filter_options {
+    bool shared_writes; /* it writes to directories of the host, where it must make no program that runs
+                           as its owner (setuid, setgid) */
+    bool shared_user;   /* others outside of the sandbox have its id */
+};
+
+/* What a job in a sandbox may not ask the host's kernel for: a seccomp filter in a fresh memfd
+ * (isolate_denials). Returns the descriptor, or -errno. */
+int filter_make(const struct filter_options *options, struct dayfly_err *err);
 
 #endif

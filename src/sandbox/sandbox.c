@@ -131,6 +131,15 @@ static bool writes_to_host(const struct sandbox_options *options)
     return false;
 }
 
+static int make_filter(const struct sandbox *s, struct dayfly_err *err)
+{
+    const struct filter_options options = {
+        .shared_writes = writes_to_host(&s->options),
+        .shared_user = s->setup.user_namespace,
+    };
+    return filter_make(&options, err);
+}
+
 static int make_channels(struct sandbox *s, struct dayfly_err *err)
 {
     int link[2], go[2], report[2];
@@ -205,9 +214,8 @@ int sandbox_new(struct sandbox **out, const struct sandbox_options *options, str
     else
         do_without_root(s);
     if (r >= 0 && (r = s->setup.agent_fd = bare_agent(err)) >= 0 &&
-        (r = s->setup.filter_fd = filter_make(writes_to_host(options), err)) >= 0 &&
-        (r = make_idmaps(s, err)) == 0 && (r = make_channels(s, err)) == 0 &&
-        (r = give_birth(s, err)) == 0 && s->setup.user_namespace)
+        (r = s->setup.filter_fd = make_filter(s, err)) >= 0 && (r = make_idmaps(s, err)) == 0 &&
+        (r = make_channels(s, err)) == 0 && (r = give_birth(s, err)) == 0 && s->setup.user_namespace)
         r = map_own_ids(s, err);
     if (r < 0) {
         sandbox_free(s);

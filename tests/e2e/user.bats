@@ -125,6 +125,18 @@ refused("persistent keyring", 250, 22, -1, -3)
 refused("key for the user", 248, b"user", b"x", b"y", 1, ctypes.c_int(-4))
 refused("request_key", 249, b"user", b"x", b"", 0)
 refused("ptrace init", 101, 16, 1, 0, 0)
+refused("keyring by name", 250, 1, b"meeting")
+refused("keys for others", 250, 5, ctypes.c_int(-3), 0x3f3f3f3f)
+refused("a call that is not known yet", 467)
+def no_socket(name, family, protocol=0):
+    ctypes.set_errno(0)
+    r = libc.syscall(41, family, 3, protocol)
+    code = ctypes.get_errno()
+    print(name, "refused" if code in (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT) else f"went: {r} {code}")
+no_socket("vsock", 40)
+no_socket("algorithms", 38)
+no_socket("packets", 17)
+no_socket("devices' events", 16, 15)
 key = libc.syscall(248, b"user", b"x", b"y", 1, ctypes.c_int(-3))
 print("own key", "refused" if key == -1 else "went")
 PY
@@ -343,6 +355,13 @@ PY
     grep -qx job <<<"$output"
     grep -qx x <<<"$output"
     [[ "$output" == *0000000000000000* ]]
+    # The id is the same outside: keys of that user are out of reach, whatever their numbers.
+    run as_nobody run --engine user --net none -i host -- python3 - <<'PY'
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.syscall(250, 0, ctypes.c_int(-3), 0), ctypes.get_errno(), libc.syscall(248, b"user", b"x", b"y", 1, ctypes.c_int(-3)))
+PY
+    [ "$output" = "-1 38 -1" ]
     run as_nobody run --engine user --net none tests -- true
     [ "$status" -eq 125 ]
     [[ "$output" == *"only root"* ]]
