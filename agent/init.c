@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -75,8 +76,10 @@ static int become_machine(struct agent *a)
         r = guard(&a->machine, &a->why);
     if (r < 0)
         return r;
-    net_set_names(a->setup.hostname);
-    r = net_raise(&a->setup, &a->why);
+    mkdir("/etc", 0755);
+    _cleanup_close_ int etc = open("/etc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    net_set_names(etc, a->setup.hostname);
+    r = net_raise(etc, &a->setup, &a->why);
     if (r == 0)
         r = root_mount_more(&a->setup, &a->why);
     if (r < 0)

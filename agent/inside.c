@@ -17,6 +17,7 @@
 #include "fail.h"
 #include "net.h"
 #include "serve.h"
+#include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -25,7 +26,7 @@
 
 struct words {
     bool sandbox;
-    int link_fd, filter_fd, group_fd;
+    int link_fd, filter_fd, group_fd, etc_fd, secrets_fd;
     struct confine confine;
 };
 
@@ -40,7 +41,7 @@ static bool number(const char *word, const char *key, uint64_t *out)
 
 static struct words read_words(char **words, struct machine *m)
 {
-    struct words w = {.sandbox = strcmp(words[0], "sandbox") == 0, -1, -1, -1};
+    struct words w = {.sandbox = strcmp(words[0], "sandbox") == 0, -1, -1, -1, -1, -1};
     uint64_t value;
     while (*++words) {
         if (number(*words, "link", &value))
@@ -51,6 +52,10 @@ static struct words read_words(char **words, struct machine *m)
             m->join_fds[m->join_count++] = (int)value;
         else if (number(*words, "filter", &value))
             w.filter_fd = (int)value;
+        else if (number(*words, "etc", &value))
+            w.etc_fd = (int)value;
+        else if (number(*words, "secrets", &value))
+            w.secrets_fd = (int)value;
         else if (number(*words, "user", &value))
             w.confine.uid = (uid_t)value;
         else if (number(*words, "pids", &value))
@@ -85,10 +90,11 @@ static void allow_ping(gid_t gid)
 static int become_sandbox(struct agent *a, struct words *w)
 {
     /* Mounted already: nothing is mounted from here on. */
-    a->secrets.files_fd = open("/run/secrets", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    net_set_names(a->setup.hostname);
+    a->secrets.files_fd = w->secrets_fd;
+    net_set_names(w->etc_fd, a->setup.hostname);
     allow_ping(w->confine.uid);
-    int r = net_raise(&a->setup, &a->why);
+    int r = net_raise(w->etc_fd, &a->setup, &a->why);
+    close_fd(&w->etc_fd);
     if (r == 0)
         r = confine_load(&w->confine, w->filter_fd, &a->why);
     if (r == 0)
@@ -148,8 +154,9 @@ int inside(struct agent *a, char **words)
         return 1;
     if (w.link_fd < 0 || fcntl(w.link_fd, F_SETFD, FD_CLOEXEC) < 0)
         return 1;
-    if (w.group_fd >= 0)
-        fcntl(w.group_fd, F_SETFD, FD_CLOEXEC);
+    const int given[] = {w.group_fd, w.etc_fd, w.secrets_fd};
+    for (size_t i = 0; i < ARRAY_SIZE(given); i++)
+        fcntl(given[i], F_SETFD, FD_CLOEXEC);
     for (size_t i = 0; i < a->machine.join_count; i++)
         fcntl(a->machine.join_fds[i], F_SETFD, FD_CLOEXEC);
     if (!w.sandbox)

@@ -15,6 +15,7 @@
  *   link=FD     the host; group=FD: the directory of its cgroup (version 2), -1 for none
  *   join=FD, perhaps several times: directories of cgroups (version 1) for what sessions run
  *   user=UID filter=FD pids=N   of a sandbox: see confine.h
+ *   etc=FD secrets=FD           likewise: /etc and /run/secrets, which what is shared may cover
  *
  * Returns the exit status.
  */

@@ -18,28 +18,30 @@
 #include "util/cleanup.h"
 #include "util/io.h"
 
-#define RESOLVER "/etc/resolv.conf"
-
 /* -- files ------------------------------------------------------------------------------------- */
 
-static void write_file(const char *path, const char *text)
+/* A file of /etc. What an image has there goes: a link would lead somewhere else, and a fifo hold us.
+ * What cannot go (of a host that is shown read-only) was put there for us to write to. */
+static void write_file(int etc, const char *name, const char *text)
 {
-    _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    unlinkat(etc, name, 0);
+    _cleanup_close_ int fd = openat(etc, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0)
+        fd = openat(etc, name, O_WRONLY | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0 || io_write_full(fd, text, strlen(text)) < 0)
-        log_say("%s: %s", path, strerror(errno));
+        log_say("/etc/%s: %s", name, strerror(errno));
 }
 
-void net_set_names(const char *host)
+void net_set_names(int etc, const char *host)
 {
     char text[512];
     if (sethostname(host, strlen(host)) < 0)
         log_say("host name %s: %s", host, strerror(errno));
-    mkdir("/etc", 0755);
     snprintf(text, sizeof(text), "%s\n", host);
-    write_file("/etc/hostname", text);
+    write_file(etc, "hostname", text);
     snprintf(text, sizeof(text),
              "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost ip6-loopback\n", host);
-    write_file("/etc/hosts", text);
+    write_file(etc, "hosts", text);
 }
 
 static int family_of(const struct proto_address *a)
@@ -52,8 +54,7 @@ static size_t bytes_of(const struct proto_address *a)
     return a->family == 4 ? 4 : 16;
 }
 
-/* Images have a link there, to a file that some service of theirs would make. */
-static void set_resolver(const struct proto_setup *setup)
+static void set_resolver(int etc, const struct proto_setup *setup)
 {
     char text[PROTO_TEXT_BYTES + PROTO_SERVERS_MAX * (INET6_ADDRSTRLEN + 16)], ip[INET6_ADDRSTRLEN];
     int len = 0;
@@ -66,8 +67,7 @@ static void set_resolver(const struct proto_setup *setup)
         inet_ntop(family_of(a), a->bytes, ip, sizeof(ip));
         len += snprintf(text + len, sizeof(text) - (size_t)len, "nameserver %s\n", ip);
     }
-    unlink(RESOLVER);
-    write_file(RESOLVER, text);
+    write_file(etc, "resolv.conf", text);
 }
 
 /* -- rtnetlink --------------------------------------------------------------------------------- */
@@ -232,7 +232,7 @@ static int raise_device(int fd, int inet_fd, const struct proto_net *net, struct
     return r;
 }
 
-int net_raise(const struct proto_setup *setup, struct proto_fail *why)
+int net_raise(int etc, const struct proto_setup *setup, struct proto_fail *why)
 {
     const int loopback = 1; /* in every namespace */
     _cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
@@ -243,6 +243,6 @@ int net_raise(const struct proto_setup *setup, struct proto_fail *why)
     for (uint32_t i = 0; i < setup->net_count; i++)
         if ((r = raise_device(fd, inet_fd, &setup->nets[i], why)) < 0)
             return r;
-    set_resolver(setup);
+    set_resolver(etc, setup);
     return 0;
 }

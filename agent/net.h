@@ -9,11 +9,11 @@
 
 #include "proto/message.h"
 
-/* The host's name, and who localhost is. */
-void net_set_names(const char *host);
+/* The host's name, and who localhost is. `etc` is the directory /etc. */
+void net_set_names(int etc, const char *host);
 
 /* Loopback, always; the devices that the set-up names, which have to be there; the resolver. A guest
  * whose kernel has no IPv6 does without, and says so. */
-int net_raise(const struct proto_setup *setup, struct proto_fail *why);
+int net_raise(int etc, const struct proto_setup *setup, struct proto_fail *why);
 
 #endif

@@ -12,8 +12,6 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 
-#define PATH_BYTES 512
-
 /* Not in Debian 12's headers everywhere; the kernel's interface. */
 #ifndef AT_RECURSIVE
 #define AT_RECURSIVE 0x8000
@@ -77,7 +75,7 @@ static int enter(int root, int parent, const char *part, const char *name, mode_
 
 int mounts_directory(int root, const char *path, mode_t mode, struct dayfly_err *err)
 {
-    char part[PATH_BYTES];
+    char part[MOUNTS_PATH_BYTES];
     size_t len = strlen(path);
     if (len >= sizeof(part))
         return err_set(err, ENAMETOOLONG, "the path %.80s... is too long", path);

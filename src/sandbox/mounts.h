@@ -20,6 +20,8 @@
 /* Of what a job sees but for its own files. */
 #define MOUNTS_STRICT (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
+#define MOUNTS_PATH_BYTES 512
+
 /* A setting of a file system: a flag where the value is NULL. */
 struct mounts_setting {
     const char *key, *value;

@@ -88,6 +88,25 @@ static int put_file(const struct setup *setup, int root, const char *name, const
     return etc < 0 ? etc : write_new(etc, name, text, old, bytes);
 }
 
+/* Where a link of the host's leads that some service of its makes the target of, below /run, an empty
+ * file to be covered. */
+static void make_target(int root, const char *link)
+{
+    char path[MOUNTS_PATH_BYTES];
+    const char *slash = strrchr(link, '/');
+    size_t dir = (size_t)(slash - link) + 1;
+    memcpy(path, link, dir);
+    ssize_t n = readlinkat(root, link, path + dir, sizeof(path) - dir - 1);
+    if (n <= 0)
+        return;
+    path[dir + (size_t)n] = '\0';
+    char *target = path[dir] == '/' ? path + dir : path, *leaf = strrchr(target, '/');
+    *leaf++ = '\0';
+    _cleanup_close_ int at = mounts_directory(root, target, 0755, NULL);
+    _cleanup_close_ int fd =
+        at < 0 ? -1 : openat(at, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+}
+
 /* One that the image has keeps its looks, unless `exactly` these are needed. */
 static int make_directory(int root, const char *path, mode_t mode, bool exactly, uid_t owner,
                           struct dayfly_err *err)
@@ -102,7 +121,7 @@ static int make_directory(int root, const char *path, mode_t mode, bool exactly,
     return 0;
 }
 
-int people_make(const struct setup *setup, int root, struct dayfly_err *err)
+int people_make(const struct setup *setup, int root, struct setup_kept *kept, struct dayfly_err *err)
 {
     const uid_t uid = setup->uid, top = setup->user_namespace ? uid : 0;
     const struct {
@@ -129,8 +148,12 @@ int people_make(const struct setup *setup, int root, struct dayfly_err *err)
         return err_errno(err, -r, "write /etc/group");
     /* The agent fills these, where the host has them. */
     if (setup->options->root_fd < 0) {
+        make_target(root, "etc/resolv.conf");
         put_file(setup, root, "hostname", "", false);
         put_file(setup, root, "hosts", "", false);
+        if (setup->options->network)
+            put_file(setup, root, "resolv.conf", "", false);
     }
-    return 0;
+    kept->etc = mounts_open(root, "etc", O_PATH | O_DIRECTORY, 0);
+    return kept->etc < 0 ? err_errno(err, -kept->etc, "/etc") : 0;
 }

@@ -143,7 +143,7 @@ static int keep_open(int fd)
     return fd < 0 ? 0 : fcntl(fd, F_SETFD, 0);
 }
 
-static int become(const struct setup *setup, struct dayfly_err *err)
+static int become(const struct setup *setup, const struct setup_kept *kept, struct dayfly_err *err)
 {
     const char *argv[16] = {"dayfly-agent", "sandbox"};
     char words[12][40];
@@ -154,6 +154,8 @@ static int become(const struct setup *setup, struct dayfly_err *err)
     snprintf(words[n++], sizeof(words[0]), "filter=%d", setup->filter_fd);
     snprintf(words[n++], sizeof(words[0]), "pids=%llu",
              (unsigned long long)setup->options->limits.pids);
+    snprintf(words[n++], sizeof(words[0]), "etc=%d", kept->etc);
+    snprintf(words[n++], sizeof(words[0]), "secrets=%d", kept->secrets);
     if (group->v2.run_fd >= 0)
         snprintf(words[n++], sizeof(words[0]), "group=%d", group->v2.run_fd);
     for (int c = 0; c < CGROUP_CONTROLLERS; c++)
@@ -168,8 +170,8 @@ static int become(const struct setup *setup, struct dayfly_err *err)
     if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
         return err_errno(err, errno, "open /dev/null");
     if (syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 || keep_open(setup->link_fd) < 0 ||
-        keep_open(setup->filter_fd) < 0 || keep_open(setup->lease_fd) < 0 ||
-        keep_open(group->v2.run_fd) < 0)
+        keep_open(setup->filter_fd) < 0 || keep_open(setup->lease_fd) < 0 || keep_open(kept->etc) < 0 ||
+        keep_open(kept->secrets) < 0 || keep_open(group->v2.run_fd) < 0)
         return err_errno(err, errno, "close what is not the agent's");
     for (int c = 0; c < CGROUP_CONTROLLERS; c++)
         keep_open(group->v1[c].run_fd);
@@ -184,12 +186,14 @@ void setup_run(const struct setup *setup)
 {
     struct dayfly_err err = {0};
     struct setup_gathered gathered;
+    struct setup_kept kept;
     int root = -1;
     if (be_born(setup, &err) == 0 && gather(setup, &gathered, &err) == 0 &&
         (root = root_make(setup, &gathered, &err)) >= 0 &&
-        system_make(setup, &gathered, root, &err) == 0 && people_make(setup, root, &err) == 0 &&
-        shares_place(setup, &gathered, root, &err) == 0 && leave(root, &err) == 0)
-        become(setup, &err);
+        system_make(setup, &gathered, root, &kept, &err) == 0 &&
+        people_make(setup, root, &kept, &err) == 0 && shares_place(setup, &gathered, root, &err) == 0 &&
+        leave(root, &err) == 0)
+        become(setup, &kept, &err);
     (void)send(setup->report_fd, &err, sizeof(err), MSG_NOSIGNAL);
     _exit(SETUP_FAILED);
 }

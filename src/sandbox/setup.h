@@ -65,6 +65,12 @@ struct setup_gathered {
 extern const char *const setup_devices[SETUP_DEVICES];
 extern const char *const setup_host_folders[SETUP_HOST_FOLDERS];
 
+/* Directories that the agent writes to, as they are before shares are placed: one could cover them, and
+ * what is written then would come to stand on the host. Links of an image lead there, too. */
+struct setup_kept {
+    int etc, secrets;
+};
+
 /* Stage 2. */
 int gather(const struct setup *setup, struct setup_gathered *out, struct dayfly_err *err);
 
@@ -76,8 +82,8 @@ int device_make(const struct setup *setup, struct dayfly_err *err);
 
 /* Stages 4, 5, 6, below the directory `root`. */
 int system_make(const struct setup *setup, const struct setup_gathered *gathered, int root,
-                struct dayfly_err *err);
-int people_make(const struct setup *setup, int root, struct dayfly_err *err);
+                struct setup_kept *kept, struct dayfly_err *err);
+int people_make(const struct setup *setup, int root, struct setup_kept *kept, struct dayfly_err *err);
 int shares_place(const struct setup *setup, const struct setup_gathered *gathered, int root,
                  struct dayfly_err *err);
 

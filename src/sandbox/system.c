@@ -116,7 +116,7 @@ static int cover_proc(int root, struct dayfly_err *err)
 }
 
 int system_make(const struct setup *setup, const struct setup_gathered *gathered, int root,
-                struct dayfly_err *err)
+                struct setup_kept *kept, struct dayfly_err *err)
 {
     char size[24];
     snprintf(size, sizeof(size), "%llu", (unsigned long long)setup->options->layer_bytes);
@@ -133,7 +133,9 @@ int system_make(const struct setup *setup, const struct setup_gathered *gathered
         {"tmpfs", "run/secrets", secrets_settings, MOUNTS_STRICT, false},
     };
     int r = make_all(all, ARRAY_SIZE(all), root, err);
-    if (r == 0)
+    if (r == 0 && (r = kept->secrets = mounts_open(root, "run/secrets", O_RDONLY | O_DIRECTORY, 0)) < 0)
+        err_errno(err, -r, "/run/secrets");
+    if (r >= 0)
         r = place_devices(gathered, root, err);
     return r < 0 ? r : cover_proc(root, err);
 }

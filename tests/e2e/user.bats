@@ -325,6 +325,57 @@ PY
     [ ! -e link ]
 }
 
+# An image that lays links where the sandbox's own files go, and what is shared where they lead.
+hostile_image() { # NAME
+    local root=$TEST_DIR/root
+    mkdir -p "$root"/{bin,etc,run}
+    cp "$(command -v busybox)" "$root/bin/busybox"
+    for applet in sh cat ls touch stat mkdir; do ln -s busybox "$root/bin/$applet"; done
+    ln -s /outside/victim "$root/etc/hosts"
+    ln -s /outside/victim "$root/etc/hostname"
+    mkfifo "$root/etc/resolv.conf"
+    ln -s /run/secrets "$root/out"
+    ln -s /outside "$root/link"
+    export DAYFLY_HOME=$TEST_DIR/home
+    "$DAYFLY" image import "$1" "$root" >/dev/null
+}
+
+@test "what a sandbox writes for itself does not get into shares, whatever links an image has" {
+    hostile_image evil
+    mkdir "$TEST_DIR/out" "$TEST_DIR/outside"
+    echo mine >"$TEST_DIR/outside/victim"
+    export TOKEN=s3cret-$RANDOM$RANDOM
+    run timeout -k 10 "$LIMIT" "$DAYFLY" run --engine user --secret TOKEN --share "$TEST_DIR/out:/out:ids=identity" \
+        --share "$TEST_DIR/outside:/outside:ids=identity" evil -- sh -c 'cat /etc/hosts /etc/resolv.conf'
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *localhost*nameserver* ]]
+    [ "$(cat "$TEST_DIR/outside/victim")" = mine ]
+    [ -z "$(ls -A "$TEST_DIR/out")" ]
+}
+
+@test "a share in the place of /etc keeps its files" {
+    mkdir "$TEST_DIR/etc"
+    for f in hosts hostname resolv.conf; do echo mine >"$TEST_DIR/etc/$f"; done
+    run job --share "$TEST_DIR/etc:/etc" -- true
+    [ "$(cat "$TEST_DIR"/etc/{hosts,hostname,resolv.conf} | sort -u)" = mine ]
+}
+
+@test "names are asked of the sandbox's own network, with the host's programs as well" {
+    run timeout -k 10 "$LIMIT" "$DAYFLY" run --engine user host -- cat /etc/resolv.conf
+    [[ "$output" == *"nameserver 10.0.2.3"* ]]
+    # As systemd-resolved has it: a link to what only the host's /run has.
+    mkdir "$TEST_DIR"/{upper,work}
+    ln -s ../run/resolver/stub.conf "$TEST_DIR/upper/resolv.conf"
+    run timeout -k 10 "$LIMIT" unshare -m sh -c '
+        mount -t tmpfs none '"$TEST_DIR"'/work && mkdir '"$TEST_DIR"'/work/u '"$TEST_DIR"'/work/w &&
+        cp -a '"$TEST_DIR"'/upper/resolv.conf '"$TEST_DIR"'/work/u &&
+        mount -t overlay -o lowerdir=/etc,upperdir='"$TEST_DIR"'/work/u,workdir='"$TEST_DIR"'/work/w none /etc &&
+        "$0" run --engine user host -- cat /etc/resolv.conf' "$DAYFLY"
+    echo "$output"
+    [[ "$output" == *"nameserver 10.0.2.3"* ]]
+}
+
 @test "what engine user cannot do it says" {
     run job --user builder -- true
     [ "$status" -eq 125 ]
