@@ -22,6 +22,7 @@
 
 #include "collect.h"
 #include "confine.h"
+#include "path.h"
 #include "secret.h"
 #include "user.h"
 #include "util/arith.h"
@@ -168,25 +169,6 @@ static void set_stdio(const struct child *c, const struct user *user)
     for (int i = 0; i < 3; i++) {
         if (dup2(c->stdio[i], i) < 0)
             give_up(c, PROTO_STEP_RESOURCES, errno, "standard streams");
-    }
-}
-
-/* Make the directories that are missing on the way to path, the user's own. */
-static void make_path(const char *path, const struct user *user)
-{
-    char part[PATH_MAX];
-    size_t len = strlen(path);
-    if (len >= sizeof(part))
-        return;
-    memcpy(part, path, len + 1);
-    for (size_t i = 1; i <= len; i++) {
-        if (part[i] != '/' && part[i] != '\0')
-            continue;
-        char cut = part[i];
-        part[i] = '\0';
-        if (mkdir(part, 0755) == 0)
-            (void)!lchown(part, user->uid, user->gid);
-        part[i] = cut;
     }
 }
 
@@ -356,8 +338,11 @@ static void __attribute__((noreturn)) start_command(const struct child *c)
     become(c, &user);
     set_stdio(c, &user);
     give_secrets(c, &user);
-    if (c->exec->flags & PROTO_EXEC_MKCWD && c->exec->cwd[0])
-        make_path(c->exec->cwd, &user);
+    bool make_cwd = c->exec->flags & PROTO_EXEC_MKCWD && c->exec->cwd[0];
+    if (make_cwd && c->machine->confine)
+        path_make_on_root(c->exec->cwd, &user);
+    else if (make_cwd)
+        path_make(c->exec->cwd, &user);
     if (c->exec->flags & PROTO_EXEC_COLLECT) {
         /* In a machine as the agent; where a kernel is shared with less. */
         if (c->machine->confine)
@@ -369,6 +354,8 @@ static void __attribute__((noreturn)) start_command(const struct child *c)
     }
     const char **env = make_env(c, &user);
     drop_to(c, &user);
+    if (make_cwd && c->machine->confine)
+        path_make(c->exec->cwd, &user); /* in a share: no more than the user may */
     enter_cwd(c, &user);
     confine(c);
     run_command(c, env);

@@ -330,7 +330,7 @@ hostile_image() { # NAME
     local root=$TEST_DIR/root
     mkdir -p "$root"/{bin,etc,run}
     cp "$(command -v busybox)" "$root/bin/busybox"
-    for applet in sh cat ls touch stat mkdir; do ln -s busybox "$root/bin/$applet"; done
+    for applet in sh cat ls pwd touch stat; do ln -s busybox "$root/bin/$applet"; done
     ln -s /outside/victim "$root/etc/hosts"
     ln -s /outside/victim "$root/etc/hostname"
     mkfifo "$root/etc/resolv.conf"
@@ -352,6 +352,35 @@ hostile_image() { # NAME
     [[ "$output" == *localhost*nameserver* ]]
     [ "$(cat "$TEST_DIR/outside/victim")" = mine ]
     [ -z "$(ls -A "$TEST_DIR/out")" ]
+}
+
+@test "the directory that an image starts in is made in the sandbox, and in a share as the job's user" {
+    hostile_image base
+    umoci init --layout "$TEST_DIR/oci"
+    umoci new --image "$TEST_DIR/oci:evil"
+    umoci unpack --image "$TEST_DIR/oci:evil" "$TEST_DIR/bundle" >/dev/null
+    cp -a "$TEST_DIR/root/." "$TEST_DIR/bundle/rootfs/"
+    umoci repack --image "$TEST_DIR/oci:evil" "$TEST_DIR/bundle" >/dev/null
+    mkdir -m 755 "$TEST_DIR/outside"
+    echo mine >"$TEST_DIR/outside/victim"
+    local dir
+    for dir in /link/made/x /outside/made /new/on/the/way; do
+        umoci config --image "$TEST_DIR/oci:evil" --config.workingdir "$dir"
+        "$DAYFLY" image pull -q "oci:$TEST_DIR/oci:evil" --name evil
+        run timeout -k 10 "$LIMIT" "$DAYFLY" run --engine user --net none \
+            --share "$TEST_DIR/outside:/outside:ids=identity" evil -- sh -c 'pwd; touch x && stat -c %U .'
+        echo "$output"
+    done
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = /new/on/the/way ]
+    [ "${lines[1]}" = job ]
+    [ "$(ls -A "$TEST_DIR/outside")" = victim ]
+    # Where its user may, in a share as well.
+    umoci config --image "$TEST_DIR/oci:evil" --config.workingdir /outside/made
+    "$DAYFLY" image pull -q "oci:$TEST_DIR/oci:evil" --name evil
+    run timeout -k 10 "$LIMIT" "$DAYFLY" run --engine user --net none --share "$TEST_DIR/outside:/outside" evil -- pwd
+    [ "$output" = /outside/made ]
+    [ "$(stat -c %u "$TEST_DIR/outside/made")" -eq 0 ]
 }
 
 @test "a share in the place of /etc keeps its files" {
