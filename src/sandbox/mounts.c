@@ -39,6 +39,14 @@ int mounts_copy(const char *path)
     return fd < 0 ? -errno : fd;
 }
 
+int mounts_part(int dir, const char *name, mode_t mode)
+{
+    if (mkdirat(dir, name, 0700) < 0 || fchmodat(dir, name, mode, 0) < 0)
+        return -errno;
+    int fd = open_tree(dir, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 int mounts_restrict(int mount, uint64_t attributes)
 {
     struct mount_attr attr = {.attr_set = attributes};

@@ -36,6 +36,10 @@ int mounts_make(const char *type, const struct mounts_setting *settings, uint64_
  * mounted nowhere. A descriptor, or -errno without a message. */
 int mounts_copy(const char *path);
 
+/* The directory `name` of `dir`, made now, as a mount of its own that is mounted nowhere: the same file
+ * system, so its size is shared, by another root. A descriptor, or -errno. */
+int mounts_part(int dir, const char *name, mode_t mode);
+
 /* Change a mount, and all below it, that is mounted nowhere yet. */
 int mounts_restrict(int mount, uint64_t attributes);
 

@@ -40,6 +40,21 @@ static int make_layer(const struct setup *setup, struct dayfly_err *err)
     return fd;
 }
 
+/* What else is of this layer, and the job sees by other paths. */
+static int make_parts(const struct setup *setup, int layer, struct setup_parts *parts,
+                      struct dayfly_err *err)
+{
+    int r = parts->shm = mounts_part(layer, "shm", 01777);
+    for (size_t i = 0; i < setup->options->share_count && r >= 0; i++) {
+        char name[24];
+        snprintf(name, sizeof(name), "cow%zu", i);
+        parts->cow[i] = -1;
+        if (setup->options->shares[i].mode == DAYFLY_SHARE_COW)
+            r = parts->cow[i] = mounts_part(layer, name, 0755);
+    }
+    return r < 0 ? err_errno(err, -r, "make the layer") : 0;
+}
+
 /* The overlay's root has the looks of the upper directory: give it the image's. */
 static int copy_looks(int layer)
 {
@@ -49,8 +64,18 @@ static int copy_looks(int layer)
     return fchmodat(layer, "upper", st.st_mode & 07777, 0);
 }
 
-/* On the way through the layer, whose directories overlayfs takes by path and then holds by itself:
- * what is in them is to be seen through the overlay alone. */
+/* `top` takes the layer's place: what is in the layer is to be seen by its parts alone. */
+static int replace_layer(int top, struct dayfly_err *err)
+{
+    if (umount2(".", MNT_DETACH) == 0 &&
+        move_mount(top, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) == 0)
+        return top;
+    int r = err_errno(err, errno, "mount the new root");
+    close(top);
+    return r;
+}
+
+/* On the way through the layer, whose directories overlayfs takes by path and then holds by itself. */
 static int stack_image(int layer, int image, struct dayfly_err *err)
 {
     static const char *const directories[] = {"lower", "upper", "work"};
@@ -66,13 +91,7 @@ static int stack_image(int layer, int image, struct dayfly_err *err)
     int top = mounts_make("overlay", overlay, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
     if (top < 0)
         return err_wrap(err, "stack the layer on the image");
-    if (umount2(".", MNT_DETACH) < 0 ||
-        move_mount(top, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0) {
-        r = err_errno(err, errno, "mount the new root");
-        close(top);
-        return r;
-    }
-    return top;
+    return replace_layer(top, err);
 }
 
 /* The host's folders of programs, read-only, in a root that is otherwise empty. */
@@ -96,13 +115,21 @@ static int place_host(const struct setup_gathered *gathered, int root, struct da
     return 0;
 }
 
-int root_make(const struct setup *setup, const struct setup_gathered *gathered, struct dayfly_err *err)
+int root_make(const struct setup *setup, const struct setup_gathered *gathered,
+              struct setup_parts *parts, struct dayfly_err *err)
 {
     _cleanup_close_ int layer = make_layer(setup, err);
-    if (layer < 0)
-        return layer;
+    int r = layer < 0 ? layer : make_parts(setup, layer, parts, err);
+    if (r < 0)
+        return r;
     if (gathered->image >= 0)
         return stack_image(layer, gathered->image, err);
-    int r = place_host(gathered, layer, err);
-    return r < 0 ? r : steal_fd(&layer);
+    int root = mounts_part(layer, "root", 0755);
+    if (root < 0)
+        return err_errno(err, -root, "make the layer");
+    if ((root = replace_layer(root, err)) >= 0 && (r = place_host(gathered, root, err)) < 0) {
+        close(root);
+        return r;
+    }
+    return root;
 }

@@ -54,29 +54,24 @@ static int be_born(const struct setup *setup, struct dayfly_err *err)
 /* -- 6: shares ---------------------------------------------------------------------------------------
  */
 
-/* What the job writes goes to the layer, whose tmpfs this share has a part of. */
-static int place_cow(const struct setup *setup, int share, int root, const char *path,
-                     struct dayfly_err *err)
+/* What the job writes goes to `part` of the layer. */
+static int place_cow(int share, int part, int root, const char *path, struct dayfly_err *err)
 {
-    char size[24];
     struct stat st;
-    snprintf(size, sizeof(size), "%llu", (unsigned long long)setup->options->layer_bytes);
-    const struct mounts_setting tmpfs[] = {{"size", size}, {"mode", "0755"}, {NULL, NULL}};
     const struct mounts_setting overlay[] = {{"lowerdir", "lower"},
                                              {"upperdir", "upper"},
                                              {"workdir", "work"},
                                              {"volatile", NULL},
                                              {NULL, NULL}};
-    int r = mounts_make("tmpfs", tmpfs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
-    if (r < 0)
-        return r;
     /* Its place in the tree for now: overlayfs takes its directories by path. */
-    _cleanup_close_ int layer = fcntl(r, F_DUPFD_CLOEXEC, 0);
-    if ((r = mounts_place(r, root, path, err)) < 0)
+    _cleanup_close_ int layer = fcntl(part, F_DUPFD_CLOEXEC, 0);
+    int r = mounts_place(part, root, path, err);
+    if (r < 0)
         return r;
     if (fstat(share, &st) < 0 || fchdir(layer) < 0 || mkdir("lower", 0755) < 0 ||
         mkdir("work", 0700) < 0 || mkdir("upper", st.st_mode & 07777) < 0 ||
-        chown("upper", st.st_uid, st.st_gid) < 0)
+        /* Whoever has no number here is nobody's to give files to. */
+        (chown("upper", st.st_uid, st.st_gid) < 0 && errno != EINVAL))
         return err_errno(err, errno, "share %s: make its layer", path);
     if ((r = mounts_place(fcntl(share, F_DUPFD_CLOEXEC, 0), layer, "lower", err)) < 0)
         return r;
@@ -85,15 +80,15 @@ static int place_cow(const struct setup *setup, int share, int root, const char 
                  : mounts_place(r, root, path, err);
 }
 
-int shares_place(const struct setup *setup, const struct setup_gathered *gathered, int root,
-                 struct dayfly_err *err)
+int shares_place(const struct setup *setup, const struct setup_gathered *gathered,
+                 const struct setup_parts *parts, int root, struct dayfly_err *err)
 {
     const struct sandbox_options *options = setup->options;
     int r = 0;
     for (size_t i = 0; i < options->share_count && r == 0; i++) {
         const struct sandbox_share *share = &options->shares[i];
         if (share->mode == DAYFLY_SHARE_COW)
-            r = place_cow(setup, gathered->shares[i], root, share->path, err);
+            r = place_cow(gathered->shares[i], parts->cow[i], root, share->path, err);
         else
             r = mounts_place(gathered->shares[i], root, share->path, err);
     }
@@ -186,13 +181,14 @@ void setup_run(const struct setup *setup)
 {
     struct dayfly_err err = {0};
     struct setup_gathered gathered;
+    struct setup_parts parts;
     struct setup_kept kept;
     int root = -1;
     if (be_born(setup, &err) == 0 && gather(setup, &gathered, &err) == 0 &&
-        (root = root_make(setup, &gathered, &err)) >= 0 &&
-        system_make(setup, &gathered, root, &kept, &err) == 0 &&
-        people_make(setup, root, &kept, &err) == 0 && shares_place(setup, &gathered, root, &err) == 0 &&
-        leave(root, &err) == 0)
+        (root = root_make(setup, &gathered, &parts, &err)) >= 0 &&
+        system_make(setup, &gathered, &parts, root, &kept, &err) == 0 &&
+        people_make(setup, root, &kept, &err) == 0 &&
+        shares_place(setup, &gathered, &parts, root, &err) == 0 && leave(root, &err) == 0)
         become(setup, &kept, &err);
     (void)send(setup->report_fd, &err, sizeof(err), MSG_NOSIGNAL);
     _exit(SETUP_FAILED);

@@ -74,17 +74,25 @@ struct setup_kept {
 /* Stage 2. */
 int gather(const struct setup *setup, struct setup_gathered *out, struct dayfly_err *err);
 
+/* Directories of the layer, which so count as one: for /dev/shm, and for what is written to a share
+ * with `cow`. Mounted nowhere yet. */
+struct setup_parts {
+    int shm, cow[SANDBOX_MAX_SHARES];
+};
+
 /* Stage 3: returns the new root, open. */
-int root_make(const struct setup *setup, const struct setup_gathered *gathered, struct dayfly_err *err);
+int root_make(const struct setup *setup, const struct setup_gathered *gathered,
+              struct setup_parts *parts, struct dayfly_err *err);
 
 /* In stage 1: make the network device and send its other end. */
 int device_make(const struct setup *setup, struct dayfly_err *err);
 
 /* Stages 4, 5, 6, below the directory `root`. */
-int system_make(const struct setup *setup, const struct setup_gathered *gathered, int root,
-                struct setup_kept *kept, struct dayfly_err *err);
+int system_make(const struct setup *setup, const struct setup_gathered *gathered,
+                const struct setup_parts *parts, int root, struct setup_kept *kept,
+                struct dayfly_err *err);
 int people_make(const struct setup *setup, int root, struct setup_kept *kept, struct dayfly_err *err);
-int shares_place(const struct setup *setup, const struct setup_gathered *gathered, int root,
-                 struct dayfly_err *err);
+int shares_place(const struct setup *setup, const struct setup_gathered *gathered,
+                 const struct setup_parts *parts, int root, struct dayfly_err *err);
 
 #endif

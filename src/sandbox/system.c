@@ -115,24 +115,23 @@ static int cover_proc(int root, struct dayfly_err *err)
     return 0;
 }
 
-int system_make(const struct setup *setup, const struct setup_gathered *gathered, int root,
-                struct setup_kept *kept, struct dayfly_err *err)
+int system_make(const struct setup *setup, const struct setup_gathered *gathered,
+                const struct setup_parts *parts, int root, struct setup_kept *kept,
+                struct dayfly_err *err)
 {
-    char size[24];
-    snprintf(size, sizeof(size), "%llu", (unsigned long long)setup->options->layer_bytes);
-    const struct mounts_setting shm_settings[] = {{"size", size}, {"mode", "1777"}, {NULL, NULL}};
     const struct system_mount all[] = {
         {"proc", "proc", NULL, MOUNTS_STRICT, false},
         {"sysfs", "sys", NULL, MOUNTS_STRICT | MOUNT_ATTR_RDONLY, true},
         {"tmpfs", "dev", dev_settings, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, false},
         {"devpts", "dev/pts", setup->user_namespace ? pts_settings_user : pts_settings,
          MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, false},
-        {"tmpfs", "dev/shm", shm_settings, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, false},
         {"mqueue", "dev/mqueue", NULL, MOUNTS_STRICT, true},
         {"tmpfs", "run", dev_settings, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, false},
         {"tmpfs", "run/secrets", secrets_settings, MOUNTS_STRICT, false},
     };
     int r = make_all(all, ARRAY_SIZE(all), root, err);
+    if (r == 0)
+        r = mounts_place(parts->shm, root, "dev/shm", err);
     if (r == 0 && (r = kept->secrets = mounts_open(root, "run/secrets", O_RDONLY | O_DIRECTORY, 0)) < 0)
         err_errno(err, -r, "/run/secrets");
     if (r >= 0)

@@ -261,6 +261,15 @@ PY
     [[ "$output" == *again* ]]
 }
 
+@test "what a job writes counts as one, wherever it writes it" {
+    mkdir "$TEST_DIR/cow"
+    run on_host --disk 16MiB --share "$TEST_DIR/cow:/cow:cow" -- sh -c '
+        for d in /cow ~ /dev/shm /tmp; do head -c 6M /dev/zero >$d/fill; done 2>/dev/null
+        cat /cow/fill ~/fill /dev/shm/fill /tmp/fill | wc -c'
+    [ "$output" -gt $((12 << 20)) ]
+    [ "$output" -le $((16 << 20)) ]
+}
+
 @test "a file written in one run is not there in the next" {
     run job --net none -- sh -c 'echo new >~/new; echo new >/tmp/new; cat ~/new /tmp/new'
     [ "$status" -eq 0 ]
