@@ -111,6 +111,22 @@ static int take_machine(struct server *v, const struct proto_frame *f)
     }
 }
 
+/* What a session that is over has left running. Without groups that know whose a process is: all, once
+ * no session is left. That ends at the PID namespace of a sandbox; on a bare host nothing is to be had.
+ */
+static void kill_leftover(struct server *v, uint32_t id)
+{
+    if (v->machine->jobs_fd >= 0 || !v->machine->confine) {
+        session_kill_leftover(v->machine, id);
+        return;
+    }
+    for (int i = 0; i < PROTO_SESSIONS_MAX; i++) {
+        if (v->sessions[i].state != SESSION_FREE)
+            return;
+    }
+    kill(-1, SIGKILL);
+}
+
 static int take_frame(struct server *v, const struct proto_frame *f)
 {
     if (f->session == 0)
@@ -121,7 +137,7 @@ static int take_frame(struct server *v, const struct proto_frame *f)
     if (s)
         return session_frame(s, v->machine, f);
     if (f->type == PROTO_KILL)
-        session_kill_leftover(v->machine, f->session);
+        kill_leftover(v, f->session);
     return 0; /* it crossed with EXIT */
 }
 
