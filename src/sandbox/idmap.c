@@ -39,11 +39,12 @@ int idmap_make(uid_t uid, gid_t gid, uid_t shown_uid, gid_t shown_gid, struct da
 {
     /* A namespace begins with a process, which has nothing else to do than to be there. */
     struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
-    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    pid_t runner = getpid(), pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (;;)
+        while (getppid() == runner) /* who may have gone before that was said */
             pause();
+        _exit(1);
     }
     if (pid < 0)
         return err_errno(err, errno, "make a user namespace");

@@ -45,6 +45,8 @@ static int make_parts(const struct setup *setup, int layer, struct setup_parts *
                       struct dayfly_err *err)
 {
     int r = parts->shm = mounts_part(layer, "shm", 01777);
+    if (r >= 0)
+        r = parts->empty = mounts_part(layer, "empty", 0555);
     for (size_t i = 0; i < setup->options->share_count && r >= 0; i++) {
         char name[24];
         snprintf(name, sizeof(name), "cow%zu", i);
@@ -94,6 +96,15 @@ static int stack_image(int layer, int image, struct dayfly_err *err)
     return replace_layer(top, err);
 }
 
+/* A socket is called by its path on a read-only mount as well: the store's daemon would build on the
+ * host for whoever calls. */
+static int hide_services(const struct setup_parts *parts, int root, struct dayfly_err *err)
+{
+    static const char path[] = "nix/var/nix/daemon-socket";
+    _cleanup_close_ int there = mounts_open(root, path, O_PATH | O_DIRECTORY, 0);
+    return there < 0 ? 0 : mounts_place(parts->empty, root, path, err);
+}
+
 /* The host's folders of programs, read-only, in a root that is otherwise empty. */
 static int place_host(const struct setup_gathered *gathered, int root, struct dayfly_err *err)
 {
@@ -127,7 +138,9 @@ int root_make(const struct setup *setup, const struct setup_gathered *gathered,
     int root = mounts_part(layer, "root", 0755);
     if (root < 0)
         return err_errno(err, -root, "make the layer");
-    if ((root = replace_layer(root, err)) >= 0 && (r = place_host(gathered, root, err)) < 0) {
+    if ((root = replace_layer(root, err)) < 0)
+        return root;
+    if ((r = place_host(gathered, root, err)) < 0 || (r = hide_services(parts, root, err)) < 0) {
         close(root);
         return r;
     }

@@ -74,10 +74,10 @@ struct setup_kept {
 /* Stage 2. */
 int gather(const struct setup *setup, struct setup_gathered *out, struct dayfly_err *err);
 
-/* Directories of the layer, which so count as one: for /dev/shm, and for what is written to a share
- * with `cow`. Mounted nowhere yet. */
+/* Directories of the layer, which so count as one: for /dev/shm, for what is written to a share with
+ * `cow`, and one that stays empty. Mounted nowhere yet. */
 struct setup_parts {
-    int shm, cow[SANDBOX_MAX_SHARES];
+    int shm, empty, cow[SANDBOX_MAX_SHARES];
 };
 
 /* Stage 3: returns the new root, open. */

@@ -30,11 +30,12 @@ static const struct mounts_setting dev_settings[] = {{"size", "1m"}, {"mode", "0
 /* The agent's, for agent/secret.h: later nothing can be mounted. */
 static const struct mounts_setting secrets_settings[] = {
     {"size", "8m"}, {"nr_inodes", "256"}, {"mode", "0755"}, {NULL, NULL}};
+/* `max`: a host has 4096 for all. */
 static const struct mounts_setting pts_settings[] = {
-    {"gid", "5"}, {"mode", "620"}, {"ptmxmode", "666"}, {NULL, NULL}};
+    {"gid", "5"}, {"mode", "620"}, {"ptmxmode", "666"}, {"max", "512"}, {NULL, NULL}};
 /* Only root has a group 5 to give. */
 static const struct mounts_setting pts_settings_user[] = {
-    {"mode", "620"}, {"ptmxmode", "666"}, {NULL, NULL}};
+    {"mode", "620"}, {"ptmxmode", "666"}, {"max", "512"}, {NULL, NULL}};
 
 static int make_all(const struct system_mount *all, size_t count, int root, struct dayfly_err *err)
 {
@@ -75,7 +76,7 @@ static int cover_with_itself(int root, const char *path)
 {
     _cleanup_close_ int target = mounts_open(root, path, O_PATH, 0);
     if (target < 0)
-        return 0;
+        return target == -ENOENT ? 0 : target;
     _cleanup_close_ int copy =
         open_tree(target, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     int r = copy < 0 ? -errno : mounts_restrict(copy, MOUNTS_STRICT | MOUNT_ATTR_RDONLY);
@@ -86,7 +87,7 @@ static int cover_with_nothing(int root, const char *path, int null)
 {
     _cleanup_close_ int target = mounts_open(root, path, O_PATH, 0);
     if (target < 0)
-        return 0;
+        return target == -ENOENT ? 0 : target;
     _cleanup_close_ int copy = open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     return copy < 0 ? -errno : mounts_attach(copy, target);
 }
@@ -109,7 +110,9 @@ static int cover_proc(int root, struct dayfly_err *err)
     if (network >= 0)
         mounts_place(steal_fd(&network), root, "proc/sys/net", err);
     _cleanup_close_ int null = mounts_open(root, "dev/null", O_PATH, 0);
-    for (size_t i = 0; i < ARRAY_SIZE(hidden) && null >= 0; i++)
+    if (null < 0)
+        return err_errno(err, -null, "/dev/null");
+    for (size_t i = 0; i < ARRAY_SIZE(hidden); i++)
         if ((r = cover_with_nothing(root, hidden[i], null)) < 0)
             return err_errno(err, -r, "cover /%s", hidden[i]);
     return 0;

@@ -79,11 +79,12 @@ static void become(const char *name, int program, const int *fds, int count)
     program = fcntl(program, F_DUPFD_CLOEXEC, HELPER_FD_CONTROL + count);
     for (int i = 0; i < count; i++)
         moved[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, HELPER_FD_CONTROL + count);
+    /* Now: what stands at these numbers has been moved, and this one may stand where those go. */
+    dup2(null, 0);
+    dup2(null, 1);
     for (int i = 0; i < count; i++)
         if (moved[i] < 0 || dup2(moved[i], HELPER_FD_CONTROL + i) < 0)
             _exit(127);
-    dup2(null, 0);
-    dup2(null, 1);
     if (program < 0)
         _exit(127);
     /* What somebody opened without close-on-exec is none of its business. */

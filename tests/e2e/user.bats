@@ -414,6 +414,35 @@ hostile_image() { # NAME
     [[ "$output" == *"nameserver 10.0.2.3"* ]]
 }
 
+@test "the host's services are not called by their sockets" {
+    [ ! -e /nix ] || skip "there is a /nix here"
+    mkdir /nix
+    run timeout -k 10 "$LIMIT" unshare -m sh -c '
+        mount -t tmpfs none /nix && mkdir -p /nix/store/x /nix/var/nix/daemon-socket && touch /nix/var/nix/daemon-socket/socket &&
+        "$0" run --engine user --net none host -- sh -c "ls /nix/store; ls -A /nix/var/nix/daemon-socket; touch /nix/var/nix/daemon-socket/x"' "$DAYFLY"
+    rmdir /nix
+    echo "$output"
+    [ "${lines[0]}" = x ]
+    [[ "${lines[1]}" == *"cannot touch"* ]]
+}
+
+@test "one job does not take all terminals" {
+    run on_host -i -- python3 - <<'PY'
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+n = 0
+try:
+    while n < 2000:
+        os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+        n += 1
+except OSError:
+    pass
+print(n)
+PY
+    [ "$output" -le 512 ]
+    [ "$output" -gt 100 ]
+}
+
 @test "what engine user cannot do it says" {
     run job --user builder -- true
     [ "$status" -eq 125 ]
