@@ -5,7 +5,9 @@
  */
 #include "command.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 /* In the order of `dayfly --help`. */
 #define COMMANDS(X)                                                                                    \
@@ -52,8 +54,21 @@ static void raise_file_limit(void)
     }
 }
 
+/* Where the caller has left one closed, a file or socket of ours would be what messages are written to,
+ * or what a child's streams are put in the place of. */
+static void fill_standard_streams(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_streams();
     raise_file_limit();
     return command_main(&dayfly, argc, argv);
 }

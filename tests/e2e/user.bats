@@ -452,6 +452,14 @@ PY
     [[ "$output" == *"host"* ]]
 }
 
+@test "standard streams that are closed are nobody else's" {
+    for engine in user none; do
+        [ "$(timeout "$LIMIT" "$DAYFLY" run --engine $engine host -- sh -c 'echo out; echo err >&2' <&- 2>&-)" = out ]
+        timeout "$LIMIT" "$DAYFLY" run --engine $engine host -- true <&- >&- 2>&-
+    done
+    nothing_left
+}
+
 @test "engine none: as the caller, where the caller is, and no child stays" {
     run timeout "$LIMIT" "$DAYFLY" run --engine none host -- sh -c 'id -u; pwd; sleep 1234 & exit 3'
     [ "$status" -eq 3 ]
