@@ -9,7 +9,8 @@
  *
  *   process      a descendant of this process, or with the job's uid
  *   thread, descriptor, lock     of this process
- *   mount, network, cgroup, loop, socket     with `dayfly` or one of our folders in its name
+ *   mount, network, loop, socket     with `dayfly` or one of our folders in its name
+ *   cgroup       of the job's uid
  *   file         in our folders, called dayfly-* in a folder for temporary files, or with the job's uid
  *                there
  *   ipc, key     with the job's uid; System V IPC also when a descendant made it

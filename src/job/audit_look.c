@@ -276,6 +276,38 @@ static void look_at_names(struct look *look, const char *folder, const char *kin
         closedir(dir);
 }
 
+/* Groups of jobs stand in dayfly/ of each hierarchy (sandbox/cgroup.h), other jobs' beside this one's.
+ */
+static void look_at_hierarchy(struct look *look, const char *top)
+{
+    char folder[300];
+    struct dirent *entry;
+    snprintf(folder, sizeof(folder), "%s/dayfly", top);
+    DIR *dir = look->options->uid ? opendir(folder) : NULL;
+    while (dir && (entry = next_entry(dir)))
+        if (entry->d_type == DT_DIR && has_number(entry->d_name, look->options->uid))
+            audit_add(look->list, "cgroup", "%s/%s", folder, entry->d_name);
+    if (dir)
+        closedir(dir);
+}
+
+/* Where the hierarchies usually are: version 2 alone, or each in a folder of its own. */
+static void look_at_cgroups(struct look *look)
+{
+    static const char top[] = "/sys/fs/cgroup";
+    char path[sizeof(top) + 1 + sizeof(((struct dirent *)0)->d_name)];
+    struct dirent *entry;
+    DIR *dir = opendir(top);
+    look_at_hierarchy(look, top);
+    while (dir && (entry = next_entry(dir)))
+        if (entry->d_type == DT_DIR) {
+            snprintf(path, sizeof(path), "%s/%s", top, entry->d_name);
+            look_at_hierarchy(look, path);
+        }
+    if (dir)
+        closedir(dir);
+}
+
 static void look_at_loop_devices(struct look *look)
 {
     char path[300], file[PATH_MAX];
@@ -347,7 +379,7 @@ void audit_look(struct audit_list *list, const struct audit_options *options)
     for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
         each_line(&look, tables[i].path, tables[i].kind, tables[i].fn);
     look_at_names(&look, "/sys/class/net", "network");
-    look_at_names(&look, "/sys/fs/cgroup", "cgroup");
+    look_at_cgroups(&look);
     look_at_loop_devices(&look);
     for (size_t i = 0; i < ARRAY_SIZE(temporary); i++)
         look_at_temporary(&look, temporary[i]);

@@ -12,10 +12,12 @@
 #include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "sandbox/uids.h"
 #include "util/testing.h"
 
 #define JOB_UID 2000054321u
@@ -164,12 +166,58 @@ static void what_has_the_jobs_uid(void **state)
     shmctl(id, IPC_RMID, NULL);
 }
 
+/* A group that is made and removed again, in whatever hierarchy there is. */
+static bool make_group(const char *top, unsigned uid, char path[static 128])
+{
+    int n = snprintf(path, 128, "%s/dayfly", top);
+    mkdir(path, 0755);
+    snprintf(path + n, 128 - (size_t)n, "/job-%u", uid);
+    return mkdir(path, 0755) == 0;
+}
+
+static void groups_of_the_job_and_of_others(void **state)
+{
+    static const char *const tops[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified",
+                                       "/sys/fs/cgroup/pids"};
+    struct uids uids;
+    bool clean, made = false;
+    /* Who runs meanwhile removes groups that nobody has a lease for. */
+    if (geteuid() != 0 || uids_open(&uids, "/run/dayfly", NULL) < 0)
+        skip();
+    int leases[] = {uids_take_this(&uids, JOB_UID), uids_take_this(&uids, JOB_UID - 1)};
+    for (size_t i = 0; i < 3; i++) {
+        char others[128], its[128];
+        struct audit *audit = begin();
+        if (!make_group(tops[i], JOB_UID - 1, others)) {
+            audit_free(audit);
+            continue;
+        }
+        char *left = end(audit, &clean);
+        if (!clean)
+            fail_msg("left: %s", left);
+        free(left);
+        audit = begin();
+        assert_true(make_group(tops[i], JOB_UID, its));
+        expect(audit, its);
+        rmdir(its);
+        rmdir(others);
+        *strrchr(its, '/') = '\0';
+        rmdir(its); /* when nobody else uses it */
+        made = true;
+    }
+    close(leases[0]);
+    close(leases[1]);
+    uids_close(&uids);
+    if (!made)
+        skip();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_nothing),        cmocka_unit_test(a_daemon),
         cmocka_unit_test(a_thread_and_a_descriptor), cmocka_unit_test(a_file_a_socket_and_a_lock),
-        cmocka_unit_test(what_has_the_jobs_uid),
+        cmocka_unit_test(what_has_the_jobs_uid),     cmocka_unit_test(groups_of_the_job_and_of_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
