@@ -26,6 +26,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/home.h"
+#include "util/sigpipe.h"
 
 #define NAMESPACES (CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
 
@@ -249,7 +250,9 @@ static ssize_t receive(int socket, void *out, size_t size, int *fd)
 
 int sandbox_start(struct sandbox *s, struct dayfly_err *err)
 {
-    if (write(s->go_fd, "", 1) != 1)
+    QUIET_SIGPIPE;
+    /* One that has ended already says why when it is called. */
+    if (write(s->go_fd, "", 1) != 1 && errno != EPIPE)
         return err_errno(err, errno, "start the sandbox");
     close_fd(&s->go_fd);
     return 0;

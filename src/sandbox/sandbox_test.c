@@ -123,6 +123,25 @@ static void a_death_is_seen(void **state)
     sandbox_free(s);
 }
 
+/* As one does that may not enter its groups: it must not end us, too. */
+static void one_that_dies_before_its_start(void **state)
+{
+    struct sandbox *s;
+    struct dayfly_err err = {0};
+    need_sandboxes();
+    assert_int_equal(sandbox_new(&s, &plain, &err), 0);
+    assert_int_equal(kill(sandbox_init_pid(s), SIGKILL), 0);
+    while (sandbox_ended(s, &err) == 0)
+        ;
+    int link = start(s, &err);
+    if (link >= 0) {
+        struct pollfd p = {.fd = link, .events = POLLIN};
+        assert_int_equal(poll(&p, 1, 10000), 1);
+        close(link);
+    }
+    sandbox_free(s);
+}
+
 static void what_cannot_be_set_up_is_said(void **state)
 {
     struct sandbox *s;
@@ -149,6 +168,7 @@ int main(void)
         cmocka_unit_test(waiting_for_it_can_be_cancelled),
         cmocka_unit_test(one_that_was_never_started_goes_too),
         cmocka_unit_test(a_death_is_seen),
+        cmocka_unit_test(one_that_dies_before_its_start),
         cmocka_unit_test(what_cannot_be_set_up_is_said),
     };
     /* Not the ids of whatever else runs on this host. */

@@ -94,8 +94,8 @@ static int cover_with_nothing(int root, const char *path, int null)
 
 static int cover_proc(int root, struct dayfly_err *err)
 {
-    static const char *const read_only[] = {"proc/sys", "proc/bus", "proc/fs", "proc/irq",
-                                            "proc/sysrq-trigger"};
+    static const char *const read_only[] = {"proc/sys", "proc/bus",      "proc/fs",
+                                            "proc/irq", "proc/pressure", "proc/sysrq-trigger"};
     static const char *const hidden[] = {"proc/kcore",      "proc/keys",        "proc/key-users",
                                          "proc/timer_list", "proc/sched_debug", "proc/latency_stats",
                                          "proc/kmsg",       "proc/kallsyms"};

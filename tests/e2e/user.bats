@@ -156,6 +156,15 @@ PY
     grep -q "Permission denied" <<<"$output"
 }
 
+@test "nothing of the kernel is to be written to" {
+    run on_host -- sh -c 'grep -c " / /sys ro," /proc/self/mountinfo
+        find /proc -path "/proc/[0-9]*" -prune -o -path "*self/*" -prune -o -type f -print 2>/dev/null |
+        while read -r f; do if [ -f "$f" ] && (: >>"$f") 2>/dev/null; then echo "$f"; fi; done; echo end'
+    echo "$output"
+    [ "${lines[0]}" -eq 1 ]
+    [ "${lines[1]}" = end ]
+}
+
 @test "a job sees its own processes and its own network only" {
     run on_host -- sh -c 'ls -d /proc/[0-9]* | wc -l; ls /sys/class/net; wc -l </proc/net/unix'
     [ "$status" -eq 0 ]
