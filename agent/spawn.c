@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -181,6 +182,9 @@ static void drop_to(const struct child *c, const struct user *user)
         setresgid(user->gid, user->gid, user->gid) < 0 ||
         setresuid(user->uid, user->uid, user->uid) < 0)
         give_up(c, PROTO_STEP_USER, errno, "becoming user '%s'", user->name);
+    /* Others of that user must not trace what still has the agent's descriptors; a host's
+     * fs.suid_dumpable may have it that they could. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 static void enter_cwd(const struct child *c, const struct user *user)

@@ -204,6 +204,8 @@ int sandbox_new(struct sandbox **out, const struct sandbox_options *options, str
 {
     if (options->share_count > SANDBOX_MAX_SHARES)
         return err_set(err, E2BIG, "more than %d shares", SANDBOX_MAX_SHARES);
+    if (!options->layer_bytes) /* which a tmpfs takes for no limit */
+        return err_set(err, EINVAL, "a layer of no bytes");
     struct sandbox *s = alloc(options);
     if (!s)
         return err_set(err, ENOMEM, "out of memory");
