@@ -108,11 +108,13 @@ static const struct isolate_call keys[] = {
      .checks = {EQUALS(0, KEYCTL_JOIN_SESSION_KEYRING), FROM(1, 1)}}, /* by a name */
 };
 
-/* Without root others outside have the job's id. What is theirs it could find by trying numbers. */
-static const struct isolate_call all_keys[] = {
+/* Without root others outside have the job's id: keys of theirs it could find by trying numbers. And
+ * init has it, whose limits it could set to what ends it. */
+static const struct isolate_call shared_id[] = {
     {.number = SYS_keyctl, .code = ENOSYS},
     {.number = SYS_add_key, .code = ENOSYS},
     {.number = SYS_request_key, .code = ENOSYS},
+    {.number = SYS_prlimit64, .check_count = 2, .checks = {FROM(0, 1), FROM(2, 1)}},
 };
 
 /*
@@ -178,6 +180,6 @@ int filter_make(const struct filter_options *options, struct dayfly_err *err)
     };
     size_t count = ARRAY_SIZE(tables);
     if (options->shared_user)
-        tables[count - 2] = (struct isolate_calls)ISOLATE_CALLS(all_keys);
+        tables[count - 2] = (struct isolate_calls)ISOLATE_CALLS(shared_id);
     return isolate_denials(tables, options->shared_writes ? count : count - 1, NEWEST, err);
 }

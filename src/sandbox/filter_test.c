@@ -192,13 +192,15 @@ static void other_ways_in(void **state)
     assert_int_equal(run(&writing, tries, ARRAY_SIZE(tries)), 0);
 }
 
-static void keys_of_others_with_its_id(void **state)
+static void others_with_its_id(void **state)
 {
     static const struct try tries[] = {
         {SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, .code = ENOSYS},
         {SYS_keyctl, KEYCTL_LINK, 4711, KEY_SPEC_SESSION_KEYRING, .code = ENOSYS},
         {SYS_add_key, .code = ENOSYS},
         {SYS_request_key, .code = ENOSYS},
+        {SYS_prlimit64, 1, 0, 8, .code = EPERM},
+        {SYS_prlimit64, 0, -1, 8},
     };
     assert_int_equal(run(&without_root, tries, ARRAY_SIZE(tries)), 0);
 }
@@ -228,7 +230,7 @@ int main(void)
         cmocka_unit_test(what_is_not),
         cmocka_unit_test(sockets),
         cmocka_unit_test(other_ways_in),
-        cmocka_unit_test(keys_of_others_with_its_id),
+        cmocka_unit_test(others_with_its_id),
         cmocka_unit_test(modes_of_other_owners),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

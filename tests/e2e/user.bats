@@ -156,6 +156,30 @@ PY
     grep -q "Permission denied" <<<"$output"
 }
 
+@test "nothing of the runner's gets in: descriptors, terminal, environment, limits of cores, the agent's program" {
+    export LEAKED=leaked
+    run on_host -i -- python3 - 9</etc/shadow <<'PY'
+import errno, os, resource
+print(sorted(int(n) for n in os.listdir("/proc/self/fd"))[:4], "LEAKED" in os.environ)
+def tried(path, flags):
+    try:
+        os.open(path, flags)
+        return "opened " + path
+    except OSError as e:
+        return errno.errorcode[e.errno]
+print(tried("/dev/tty", os.O_RDWR), os.getsid(0) == os.getpid())
+print(*(tried("/proc/1/" + n, f) for n, f in (("exe", os.O_WRONLY), ("root", os.O_RDONLY), ("cwd", os.O_RDONLY),
+    ("fd", os.O_RDONLY), ("mem", os.O_RDWR), ("environ", os.O_RDONLY), ("ns/mnt", os.O_RDONLY))))
+# A core of one byte: neither a file, nor a program of the host's that is given it.
+print(resource.getrlimit(resource.RLIMIT_CORE)[1] <= 1, os.path.exists("/sys/fs/cgroup/cgroup.procs"))
+PY
+    echo "$output"
+    [ "${lines[0]}" = "[0, 1, 2, 3] False" ]
+    [ "${lines[1]}" = "ENXIO True" ]
+    [ "${lines[2]}" = "EACCES EACCES EACCES EACCES EACCES EACCES EACCES" ]
+    [ "${lines[3]}" = "True False" ]
+}
+
 @test "nothing of the kernel is to be written to" {
     run on_host -- sh -c 'grep -c " / /sys ro," /proc/self/mountinfo
         find /proc -path "/proc/[0-9]*" -prune -o -path "*self/*" -prune -o -type f -print 2>/dev/null |
@@ -509,6 +533,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 print(libc.syscall(250, 0, ctypes.c_int(-3), 0), ctypes.get_errno(), libc.syscall(248, b"user", b"x", b"y", 1, ctypes.c_int(-3)))
 PY
     [ "$output" = "-1 38 -1" ]
+    # And so it is for init.
+    run as_nobody run --engine user --net none host -- sh -c 'prlimit --pid 1 --cpu=1:1 || echo refused; sleep 2'
+    [ "$status" -eq 0 ]
+    [[ "$output" == *refused* ]]
     run as_nobody run --engine user --net none tests -- true
     [ "$status" -eq 125 ]
     [[ "$output" == *"only root"* ]]
