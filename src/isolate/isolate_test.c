@@ -129,6 +129,13 @@ static void *cannot_attack(void *opaque)
     REFUSED(socket(AF_UNIX, SOCK_STREAM, 0));
     REFUSED(socket(AF_NETLINK, SOCK_RAW, 0));
     REFUSED(kill(parent, 0));
+    REFUSED(syscall(SYS_tgkill, parent, parent, 0));
+    REFUSED(fcntl(p->rw, F_SETOWN, parent)); /* who is signalled, and with what */
+    REFUSED(fcntl(p->rw, F_SETSIG, SIGKILL));
+    REFUSED(fcntl(p->rw, F_NOTIFY, DN_MODIFY));
+    REFUSED(fcntl(p->rw, F_SETLEASE, F_RDLCK));
+    CHECK(syscall(SYS_tgkill, getpid(), gettid(), 0) == 0); /* abort() */
+    CHECK(fcntl(p->rw, F_GETFD) == FD_CLOEXEC);
     REFUSED(ptrace(PTRACE_ATTACH, parent, NULL, NULL));
     REFUSED(process_vm_readv(parent, &iov, 1, &iov, 1, 0));
     REFUSED(mount("none", "/", "tmpfs", 0, NULL));

@@ -4,6 +4,7 @@
  * a killed process: a call that a new C library makes once costs that call, not somebody's machine.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -34,7 +35,15 @@ static const struct isolate_call base_calls[] = {
     ISOLATE_CALL(writev),
     ISOLATE_CALL(close),
     ISOLATE_CALL(close_range),
-    ISOLATE_CALL(fcntl),
+    /* of descriptors and locks; none that has the kernel signal somebody else */
+    ISOLATE_CALL_IF(fcntl, 1, UINT32_MAX, F_DUPFD),
+    ISOLATE_CALL_IF(fcntl, 1, UINT32_MAX, F_DUPFD_CLOEXEC),
+    ISOLATE_CALL_IF(fcntl, 1, UINT32_MAX, F_GETFD),
+    ISOLATE_CALL_IF(fcntl, 1, UINT32_MAX, F_SETFD),
+    ISOLATE_CALL_IF(fcntl, 1, UINT32_MAX, F_GETFL),
+    ISOLATE_CALL_IF(fcntl, 1, UINT32_MAX, F_SETFL),
+    ISOLATE_CALL_IF(fcntl, 1, UINT32_MAX, F_OFD_GETLK),
+    ISOLATE_CALL_IF(fcntl, 1, UINT32_MAX, F_OFD_SETLK),
     ISOLATE_CALL(fstat),
     ISOLATE_CALL(newfstatat),
     ISOLATE_CALL(lseek),
@@ -51,7 +60,6 @@ static const struct isolate_call base_calls[] = {
     ISOLATE_CALL(rt_sigaction),
     ISOLATE_CALL(rt_sigreturn),
     ISOLATE_CALL(sigaltstack),
-    ISOLATE_CALL(tgkill),
     ISOLATE_CALL(getpid),
     ISOLATE_CALL(gettid),
     ISOLATE_CALL(getrandom),
@@ -98,12 +106,21 @@ static int add_tables(scmp_filter_ctx filter, uint32_t action, const struct isol
     return r < 0 ? r : seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 }
 
+/* abort(3) signals its own process, and so may any of its threads; not another one. */
+static int add_own_signals(scmp_filter_ctx filter)
+{
+    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                            SCMP_A0(SCMP_CMP_MASKED_EQ, UINT32_MAX, (uint32_t)getpid()));
+}
+
 int isolate_seccomp(const struct isolate_calls *tables, size_t count, struct dayfly_err *err)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     if (!filter)
         return err_set(err, ENOMEM, "make a seccomp filter");
     int r = add_tables(filter, SCMP_ACT_ALLOW, tables, count);
+    if (r == 0)
+        r = add_own_signals(filter);
     if (r == 0)
         r = seccomp_load(filter);
     seccomp_release(filter);

@@ -290,8 +290,13 @@ void vhost_user_free(struct vhost_user *vu)
 
 /* Guest memory is a file that is mapped; everything else comes and goes through the socket. */
 static const struct isolate_call calls[] = {
-    ISOLATE_CALL(recvmsg), ISOLATE_CALL(sendmsg), ISOLATE_CALL(poll),
-    ISOLATE_CALL(fstatfs), ISOLATE_CALL(accept4), ISOLATE_CALL(preadv2),
+    ISOLATE_CALL(recvmsg),
+    ISOLATE_CALL(sendmsg),
+    ISOLATE_CALL(poll),
+    ISOLATE_CALL(fstatfs),
+    ISOLATE_CALL(accept4),
+    ISOLATE_CALL(preadv2),
+    ISOLATE_CALL_IF(fcntl, 1, UINT32_MAX, F_GET_SEALS),
 };
 
 const struct isolate_calls vhost_user_calls = ISOLATE_CALLS(calls);
