@@ -57,10 +57,18 @@ struct range {
 
 /* The first that matches counts. */
 static const struct range ranges[] = {
-    /* Where clouds answer for their own machines, beside 169.254.169.254. */
+    /* Where clouds answer for their own machines, with keys among the answers, beside 169.254.0.0/16:
+     * Alibaba's, Azure's, Oracle's old ones; Amazon's, Google's, Oracle's, Alibaba's, Akamai's and
+     * Scaleway's of IPv6. */
     {V4(100, 100, 100, 200), 128, NET_CLASS_LINK_LOCAL},
     {V4(168, 63, 129, 16), 128, NET_CLASS_LINK_LOCAL},
-    {{{0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}}, 128, NET_CLASS_LINK_LOCAL},
+    {V4(192, 0, 0, 192), 128, NET_CLASS_LINK_LOCAL},
+    {{{0xfd, 0x00, 0x0e, 0xc2}}, 32, NET_CLASS_LINK_LOCAL},
+    {{{0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54}}, 128, NET_CLASS_LINK_LOCAL},
+    {{{0xfd, 0x00, 0x00, 0xc1, [12] = 0xa9, 0xfe, 0xa9, 0xfe}}, 128, NET_CLASS_LINK_LOCAL},
+    {{{0xfd, 0x00, 0x01, 0x00, [12] = 0x01, 0x00, 0x02, 0x00}}, 128, NET_CLASS_LINK_LOCAL},
+    {{{0xfd, 0x00, 0xa9, 0xfe, 0xa9, 0xfe, [15] = 0x01}}, 128, NET_CLASS_LINK_LOCAL},
+    {{{0xfd, 0x00, 0x00, 0x42, [15] = 0x42}}, 128, NET_CLASS_LINK_LOCAL},
     {V4(0, 0, 0, 0), NET_V4_BITS + 8, NET_CLASS_LOOPBACK},
     {V4(127, 0, 0, 0), NET_V4_BITS + 8, NET_CLASS_LOOPBACK},
     {V4(10, 0, 0, 0), NET_V4_BITS + 8, NET_CLASS_PRIVATE},
@@ -87,13 +95,19 @@ static const struct range ranges[] = {
 /* RFC 6052: the translator sends it on to the IPv4 address in its last bytes. */
 static const struct net_addr NAT64 = {{0x00, 0x64, 0xff, 0x9b}};
 
+bool net_addr_translated(const struct net_addr *addr, struct net_addr *inner)
+{
+    if (!net_addr_within(addr, &NAT64, 96))
+        return false;
+    *inner = net_addr_v4(addr->bytes + 12);
+    return true;
+}
+
 enum net_class net_addr_class(const struct net_addr *addr)
 {
     struct net_addr inner;
-    if (net_addr_within(addr, &NAT64, 96)) {
-        inner = net_addr_v4(addr->bytes + 12);
+    if (net_addr_translated(addr, &inner))
         return net_addr_class(&inner);
-    }
     for (size_t i = 0; i < ARRAY_SIZE(ranges); i++)
         if (net_addr_within(addr, &ranges[i].net, ranges[i].bits))
             return ranges[i].class;

@@ -40,6 +40,9 @@ bool net_addr_equal(const struct net_addr *a, const struct net_addr *b);
 /* Whether the first `bits` (0 to 128) of the two are the same. */
 bool net_addr_within(const struct net_addr *addr, const struct net_addr *net, unsigned bits);
 
+/* Whether it stands for an IPv4 address behind a translator (NAT64's well-known prefix): then that. */
+bool net_addr_translated(const struct net_addr *addr, struct net_addr *inner);
+
 enum net_class net_addr_class(const struct net_addr *addr);
 
 /* Dotted or hexadecimal text. False when it is neither, or an IPv4 address in an IPv6 one. */

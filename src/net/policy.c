@@ -122,6 +122,14 @@ static bool named_exactly(const struct policy *p, const struct net_addr *addr, u
     return false;
 }
 
+/* A translator may send it back to the host that it came from. */
+static bool is_own(const struct policy *p, const struct net_addr *addr)
+{
+    struct net_addr inner;
+    return p->options.is_own(p->options.opaque, addr) ||
+           (net_addr_translated(addr, &inner) && p->options.is_own(p->options.opaque, &inner));
+}
+
 static bool host_port_named(const struct policy *p, uint16_t port)
 {
     for (size_t i = 0; i < p->options.rule_count; i++)
@@ -153,15 +161,15 @@ static enum policy_reason decide(const struct policy *p, const struct net_addr *
     case NET_CLASS_MULTICAST:
         return POLICY_GROUP;
     case NET_CLASS_LINK_LOCAL:
-        /* IPv6 would need to know the link. */
-        if (net_addr_is_v4(dst) && named_exactly(p, dst, port))
+        /* fe80::/10 would need to know the link. */
+        if (dst->bytes[0] != 0xfe && named_exactly(p, dst, port))
             break;
         return POLICY_LINK_LOCAL;
     case NET_CLASS_GLOBAL:
     case NET_CLASS_PRIVATE:
         break;
     }
-    if (p->options.is_own(p->options.opaque, dst) && !named_exactly(p, dst, port))
+    if (is_own(p, dst) && !named_exactly(p, dst, port))
         return POLICY_HOST;
     return ruled(p, dst, port) || opened_by_name(p, dst, port, now_ns) ? POLICY_FINE : POLICY_NO_RULE;
 }
@@ -360,7 +368,7 @@ bool policy_open(struct policy *p, const char *name, const struct net_addr *addr
 {
     uint64_t seconds =
         MIN(MAX((uint64_t)ttl_s + POLICY_TTL_MORE_S, p->options.ttl_min_s), POLICY_TTL_MAX_S);
-    if (p->options.is_own(p->options.opaque, addr))
+    if (is_own(p, addr))
         return false;
     bool open = ruled(p, addr, 0);
     if (net_addr_class(addr) != NET_CLASS_GLOBAL)

@@ -12,7 +12,7 @@
 struct world {
     struct policy *policy;
     struct nat_addresses addresses;
-    struct net_rule rules[8];
+    struct net_rule rules[16];
     struct net_publish publish[2];
     const char *own; /* the host's address */
     uint8_t frame[2048];
@@ -120,11 +120,20 @@ static void test_without_rules(void **state)
         {"fd64:6179:666c:7900::99", POLICY_REFUSE, POLICY_ADDRESS},
         {"169.254.169.254", POLICY_REFUSE, POLICY_LINK_LOCAL},
         {"100.100.100.200", POLICY_REFUSE, POLICY_LINK_LOCAL},
+        {"192.0.0.192", POLICY_REFUSE, POLICY_LINK_LOCAL},
         {"fd00:ec2::254", POLICY_REFUSE, POLICY_LINK_LOCAL},
+        {"fd00:ec2::23", POLICY_REFUSE, POLICY_LINK_LOCAL},
+        {"fd20:ce::254", POLICY_REFUSE, POLICY_LINK_LOCAL},
+        {"fd00:c1::a9fe:a9fe", POLICY_REFUSE, POLICY_LINK_LOCAL},
+        {"fd00:100::100:200", POLICY_REFUSE, POLICY_LINK_LOCAL},
+        {"fd00:a9fe:a9fe::1", POLICY_REFUSE, POLICY_LINK_LOCAL},
+        {"fd00:42::42", POLICY_REFUSE, POLICY_LINK_LOCAL},
+        {"fd00:42::43", POLICY_PASS, POLICY_FINE},
         {"fe80::1", POLICY_REFUSE, POLICY_LINK_LOCAL},
         {"64:ff9b::7f00:1", POLICY_REFUSE, POLICY_HOST},
         {"64:ff9b::a9fe:a9fe", POLICY_REFUSE, POLICY_LINK_LOCAL},
         {"64:ff9b::c633:6407", POLICY_PASS, POLICY_FINE},
+        {"64:ff9b::c000:201", POLICY_REFUSE, POLICY_HOST}, /* 192.0.2.1 */
         {"2002:7f00:1::", POLICY_REFUSE, POLICY_ADDRESS},
         {"::7f00:1", POLICY_REFUSE, POLICY_ADDRESS},
         {"240.0.0.1", POLICY_REFUSE, POLICY_ADDRESS},
@@ -146,9 +155,9 @@ static void test_without_rules(void **state)
 
 static void test_rules(void **state)
 {
-    static const char *const rules[] = {
-        "198.51.100.0/24:443", "203.0.113.9", "169.254.169.254:80", "192.0.2.1:22", "0.0.0.0/0:8443",
-        "host:5432",           NULL};
+    static const char *const rules[] = {"198.51.100.0/24:443", "203.0.113.9",    "169.254.169.254:80",
+                                        "192.0.2.1:22",        "0.0.0.0/0:8443", "host:5432",
+                                        "[fd00:ec2::254]:80",  "[fe80::1]:80",   NULL};
     struct world w;
     begin(&w, rules, NULL);
     assert_int_equal(tcp(&w, "198.51.100.7", 443), POLICY_PASS);
@@ -161,6 +170,9 @@ static void test_rules(void **state)
     /* What only the very address and port opens, and no wide rule. */
     assert_int_equal(tcp(&w, "169.254.169.254", 80), POLICY_PASS);
     assert_int_equal(tcp(&w, "169.254.169.254", 8443), POLICY_REFUSE);
+    assert_int_equal(tcp(&w, "fd00:ec2::254", 80), POLICY_PASS);
+    assert_int_equal(tcp(&w, "fd00:ec2::254", 8443), POLICY_REFUSE);
+    assert_int_equal(tcp(&w, "fe80::1", 80), POLICY_REFUSE);
     assert_int_equal(tcp(&w, "192.0.2.1", 22), POLICY_PASS);
     assert_int_equal(tcp(&w, "192.0.2.1", 8443), POLICY_REFUSE);
     assert_int_equal(tcp(&w, "127.0.0.1", 8443), POLICY_REFUSE);
@@ -196,6 +208,10 @@ static void test_names(void **state)
     assert_int_equal(tcp(&w, "192.0.2.1", 80), POLICY_REFUSE);
     assert_int_equal(w.reason, POLICY_HOST);
     assert_int_equal(tcp(&w, "10.9.9.9", 80), POLICY_PASS);
+    /* Nor by a translator that would bring it back. */
+    own = addr("64:ff9b::c000:201");
+    assert_false(policy_open(w.policy, "a.example.net", &own, 300, S));
+    assert_int_equal(tcp(&w, "64:ff9b::c000:201", 80), POLICY_REFUSE);
     policy_free(w.policy);
 }
 
