@@ -23,6 +23,7 @@ struct flow_table {
     uint32_t *buckets;
     uint32_t size, mask, free;
     unsigned max[2], count[2]; /* [true]: TCP */
+    unsigned closed;           /* of TCP's: those that both ends have closed */
     uint64_t seed;
 };
 
@@ -94,6 +95,18 @@ static struct flow *find(struct flow_table *t, const struct flow_key *key)
     return NULL;
 }
 
+static bool is_closed(const struct flow *flow)
+{
+    return (flow->state & (FIN_GUEST | FIN_PEER)) == (FIN_GUEST | FIN_PEER);
+}
+
+static void set_state(struct flow_table *t, struct flow *flow, uint8_t state)
+{
+    t->closed -= is_closed(flow);
+    flow->state = state;
+    t->closed += is_closed(flow);
+}
+
 static void forget(struct flow_table *t, struct flow *flow)
 {
     uint32_t number = (uint32_t)(flow - t->pool) + 1, *link = bucket(t, &flow->key);
@@ -101,7 +114,7 @@ static void forget(struct flow_table *t, struct flow *flow)
         link = &t->pool[*link - 1].next;
     *link = flow->next;
     t->count[flow->key.kind == PACKET_TCP]--;
-    flow->state = 0;
+    set_state(t, flow, 0);
     flow->next = t->free;
     t->free = number;
 }
@@ -110,7 +123,7 @@ static uint64_t limit_ns(const struct flow *flow)
 {
     if (flow->key.kind != PACKET_TCP)
         return (flow->key.peer_port == 53 ? FLOW_DNS_S : FLOW_UDP_S) * NS_PER_S;
-    if ((flow->state & (FIN_GUEST | FIN_PEER)) == (FIN_GUEST | FIN_PEER))
+    if (is_closed(flow))
         return FLOW_TCP_CLOSED_S * NS_PER_S;
     return (flow->state & ANSWERED ? FLOW_TCP_S : FLOW_TCP_OPENING_S) * NS_PER_S;
 }
@@ -133,12 +146,26 @@ bool flow_known(struct flow_table *t, const struct flow_key *key, uint64_t now_n
     return true;
 }
 
+/* Room for a connection in place of the one that has been closed for the longest time. */
+static bool make_room(struct flow_table *t)
+{
+    struct flow *oldest = NULL;
+    for (uint32_t i = 0; t->closed && i < t->size; i++) {
+        struct flow *flow = &t->pool[i];
+        if (is_closed(flow) && (!oldest || flow->last_ns < oldest->last_ns))
+            oldest = flow;
+    }
+    if (oldest)
+        forget(t, oldest);
+    return oldest;
+}
+
 bool flow_begin(struct flow_table *t, const struct flow_key *key, uint64_t now_ns)
 {
     bool tcp = key->kind == PACKET_TCP;
     struct flow *flow = find(t, key);
     if (!flow) {
-        if (t->count[tcp] >= t->max[tcp])
+        if (t->count[tcp] >= t->max[tcp] && !(tcp && make_room(t)))
             return false;
         uint32_t number = t->free, *link = bucket(t, key);
         flow = &t->pool[number - 1];
@@ -148,7 +175,7 @@ bool flow_begin(struct flow_table *t, const struct flow_key *key, uint64_t now_n
         *link = number;
         t->count[tcp]++;
     }
-    flow->state = USED;
+    set_state(t, flow, USED);
     flow->last_ns = now_ns;
     return true;
 }
@@ -161,7 +188,7 @@ void flow_tcp(struct flow_table *t, const struct flow_key *key, uint8_t tcp_flag
     if (tcp_flags & PACKET_TCP_RST)
         forget(t, flow);
     else if (tcp_flags & PACKET_TCP_FIN)
-        flow->state |= from_guest ? FIN_GUEST : FIN_PEER;
+        set_state(t, flow, flow->state | (from_guest ? FIN_GUEST : FIN_PEER));
     else if (tcp_flags & PACKET_TCP_ACK)
         flow->state |= ANSWERED;
 }
@@ -176,4 +203,9 @@ void flow_sweep(struct flow_table *t, uint64_t now_ns)
 unsigned flow_count(const struct flow_table *t, bool tcp)
 {
     return t->count[tcp];
+}
+
+unsigned flow_closed_count(const struct flow_table *t)
+{
+    return t->closed;
 }

@@ -6,8 +6,9 @@
  * The conversations that the guest has: which were allowed once, and how many there are. A conversation
  * that was allowed goes on when the name's addresses that allowed it have expired.
  *
- * Memory is fixed when the table is made. A full table takes no new conversation: none that lives is
- * thrown out for it, and the sockets and buffers that libslirp has for each of them stay bounded.
+ * Memory is fixed when the table is made. A full table takes a new connection in place of one that both
+ * ends have closed, of which only stragglers may come, and else no new conversation: none that lives is
+ * thrown out for it.
  */
 
 #include "net/packet.h"
@@ -48,5 +49,8 @@ void flow_tcp(struct flow_table *table, const struct flow_key *key, uint8_t tcp_
 void flow_sweep(struct flow_table *table, uint64_t now_ns);
 
 unsigned flow_count(const struct flow_table *table, bool tcp);
+
+/* Of those of TCP: the ones that both ends have closed. */
+unsigned flow_closed_count(const struct flow_table *table);
 
 #endif

@@ -30,9 +30,6 @@
 
 #define NOBODY 65534
 
-/* Buffers of 2,048 connections, twice over. */
-#define MEMORY_BYTES (UINT64_C(1) << 30)
-
 /* What libslirp and GLib have to say is about us, and nobody reads it. */
 static void say_nothing(const char *domain, GLogLevelFlags level, const char *text, gpointer opaque)
 {
@@ -133,7 +130,7 @@ static int lock_up(struct border_paths *border, struct dayfly_err *err)
         .opaque = border,
     };
     unsigned applied;
-    helper_main_limit(MEMORY_BYTES);
+    helper_main_limit(NAT_MEMORY_BYTES);
     return isolate_thread(&options, &applied, err);
 }
 

@@ -2,6 +2,8 @@
 #include "net/nat_serve.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <slirp/libslirp.h>
@@ -11,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "net/frames.h"
 #include "net/nat_dns.h"
@@ -21,10 +24,12 @@
 #include "util/err.h"
 #include "util/helper_main.h"
 
-/* Of the descriptors that there may be, a connection takes one and so does a conversation of UDP. */
+/* Of the descriptors that there may be, a connection takes one, and so do a conversation of UDP and
+ * each echo. */
 #define DESCRIPTORS_MAX  8192
 #define DESCRIPTORS_OURS (FORWARDER_QUESTIONS_MAX + NAT_PUBLISH_MAX + 32)
 #define LISTEN_BACKLOG   128
+#define MEMORY_CROWDED   (NAT_MEMORY_BYTES / 4 * 3)
 #define BATCHES          4 /* of frames from the guest, between two looks at everything else */
 #define SWEEP_NS         NS_PER_S
 #define FIXED_FDS        2
@@ -43,6 +48,10 @@ struct nat_serve {
     uint64_t sweep_ns;
     struct pollfd *fds;
     unsigned fd_count, fds_max;
+    unsigned conversations, connections_max;
+    bool crowded; /* who asks for a published port has to wait */
+    unsigned listener_count;
+    int listeners[NAT_PUBLISH_MAX];
     struct log_limit limit;
     struct log log;
 };
@@ -110,9 +119,8 @@ static ssize_t slirp_sends(const void *buf, size_t len, void *opaque)
 {
     struct nat_serve *s = opaque;
     struct packet packet;
-    if (packet_parse(buf, len, &packet) == PACKET_FINE)
-        policy_delivered(s->policy, &packet, s->now_ns);
-    send_frame(s, buf, len);
+    if (packet_parse(buf, len, &packet) != PACKET_FINE || policy_deliver(s->policy, &packet, s->now_ns))
+        send_frame(s, buf, len);
     return (ssize_t)len;
 }
 
@@ -231,10 +239,48 @@ static const SlirpCb callbacks = {
     .notify = ignore,
 };
 
+/* ---- what libslirp may take ---- */
+
+/* What the guest said (flow.h) and what libslirp has of it are two things: it takes no reset that lies
+ * outside of its window, has a socket and a frame's memory for each echo, for minutes, and keeps what
+ * it cannot send since the guest answers no ARP. So what counts in the end is what is there. A new
+ * descriptor is the lowest one that is free. */
+static bool have_room(const struct nat_serve *s, unsigned descriptors)
+{
+    const struct mallinfo2 memory = mallinfo2();
+    int lowest = fcntl(NAT_FD_FRAMES, F_DUPFD_CLOEXEC, 0);
+    if (lowest < 0)
+        return false;
+    close(lowest);
+    return (unsigned)lowest < descriptors && memory.uordblks + memory.hblkhd < MEMORY_CROWDED;
+}
+
+/* For what the guest begins: an eighth is left for who calls it. */
+static bool has_room(void *opaque)
+{
+    const struct nat_serve *s = opaque;
+    return have_room(s, s->conversations / 8 * 7);
+}
+
+static bool is_crowded(const struct nat_serve *s)
+{
+    return s->listener_count &&
+           (policy_connections(s->policy) >= s->connections_max || !have_room(s, s->conversations));
+}
+
+static bool listens(const struct nat_serve *s, int fd)
+{
+    for (unsigned i = 0; i < s->listener_count; i++)
+        if (s->listeners[i] == fd)
+            return true;
+    return false;
+}
+
 static int add_poll(int fd, int events, void *opaque)
 {
     struct nat_serve *s = opaque;
-    if (s->fd_count == s->fds_max)
+    /* A caller whom nobody can accept would be reported without end. */
+    if (s->fd_count == s->fds_max || (s->crowded && listens(s, fd)))
         return -1;
     s->fds[s->fd_count] = (struct pollfd){.fd = fd,
                                           .events = (short)((events & SLIRP_POLL_IN ? POLLIN : 0) |
@@ -259,7 +305,8 @@ static int get_revents(int index, void *opaque)
  * libslirp takes part. */
 static bool wait_for_work(struct nat_serve *s, unsigned *dns_fds)
 {
-    uint64_t now = clock_ns(), deadline = policy_remembers(s->policy) ? s->sweep_ns : UINT64_MAX;
+    bool sweeps = s->crowded || policy_remembers(s->policy);
+    uint64_t now = clock_ns(), deadline = sweeps ? s->sweep_ns : UINT64_MAX;
     size_t waiting = frames_waiting(s->frames);
     bool with_slirp = waiting < FRAMES_CROWDED;
     s->fds[0] = (struct pollfd){NAT_FD_FRAMES, (short)(POLLIN | (waiting ? POLLOUT : 0)), 0};
@@ -290,6 +337,7 @@ static void run_timers(struct nat_serve *s)
     }
     if (s->now_ns >= s->sweep_ns) {
         policy_sweep(s->policy, s->now_ns);
+        s->crowded = is_crowded(s);
         s->sweep_ns = s->now_ns + SWEEP_NS;
     }
 }
@@ -353,7 +401,8 @@ static void widen_backlogs(struct nat_serve *s)
     s->fd_count = 0;
     slirp_pollfds_fill(s->slirp, &timeout, add_poll, s);
     for (unsigned i = 0; i < s->fd_count; i++)
-        listen(s->fds[i].fd, LISTEN_BACKLOG); /* UDP has none */
+        if (listen(s->fds[i].fd, LISTEN_BACKLOG) == 0) /* UDP has none */
+            s->listeners[s->listener_count++] = s->fds[i].fd;
 }
 
 /* How many descriptors there are, after asking for as many as there may be. */
@@ -383,17 +432,19 @@ int nat_serve_new(struct nat_serve **out, const struct nat_setup *setup, struct 
     s->route = route_open();
     if (s->route < 0)
         return err_errno(err, -s->route, "open a netlink socket");
-    unsigned conversations = s->fds_max - DESCRIPTORS_OURS;
+    s->conversations = s->fds_max - DESCRIPTORS_OURS;
     const struct policy_options policy = {.rules = setup->rules,
                                           .rule_count = setup->rule_count,
                                           .publish = setup->publish,
                                           .publish_count = setup->publish_count,
                                           .addresses = setup->addresses,
-                                          .tcp_max = MIN(conversations / 2, 2048u),
-                                          .other_max = MIN(conversations / 2, 4096u),
+                                          .tcp_max = MIN(s->conversations / 2, 2048u),
+                                          .other_max = MIN(s->conversations / 2, 4096u),
                                           .ttl_min_s = setup->ttl_min_s,
                                           .is_own = is_own,
+                                          .has_room = has_room,
                                           .opaque = s};
+    s->connections_max = policy.tcp_max;
     s->policy = policy_new(&policy);
     const struct nat_dns_options dns = {.policy = s->policy,
                                         .report = report,

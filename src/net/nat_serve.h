@@ -7,6 +7,9 @@
 #include "isolate/isolate.h"
 #include "net/nat_wire.h"
 
+/* That the helper may have: the buffers of 2,048 connections, and as much again for frames. */
+#define NAT_MEMORY_BYTES (UINT64_C(1) << 30)
+
 struct nat_serve;
 
 /* Everything that needs rights: sockets, ports, memory. `setup` and `report` are borrowed. */

@@ -223,6 +223,18 @@ static bool comes_from_guest(const struct policy *p, const struct packet *packet
     return is_link_talk(packet) && net_addr_class(src) == NET_CLASS_LINK_LOCAL;
 }
 
+static bool has_room(const struct policy *p)
+{
+    return !p->options.has_room || p->options.has_room(p->options.opaque);
+}
+
+static enum policy_verdict refuse(enum policy_reason why, enum policy_reason *reason)
+{
+    *reason = why;
+    return why == POLICY_GROUP || why == POLICY_SOURCE || why == POLICY_KIND ? POLICY_DROP
+                                                                             : POLICY_REFUSE;
+}
+
 /* To the gateway, the resolver or the border. */
 static enum policy_verdict check_ours(const struct policy *p, const struct packet *packet,
                                       enum policy_reason *reason)
@@ -233,8 +245,10 @@ static enum policy_verdict check_ours(const struct policy *p, const struct packe
     bool resolver =
         net_addr_equal(&packet->dst, &a->resolver4) || net_addr_equal(&packet->dst, &a->resolver6);
     bool answers = gateway || resolver; /* the border does not: libslirp would ask the host's network */
-    if ((packet_is_echo(packet) && answers) || is_link_talk(packet) || (gateway && is_dhcp(packet)))
+    if (is_link_talk(packet) || (gateway && is_dhcp(packet)))
         return POLICY_PASS;
+    if (packet_is_echo(packet) && answers)
+        return has_room(p) ? POLICY_PASS : refuse(POLICY_FULL, reason);
     if (packet->kind != PACKET_ICMP && resolver && packet->dst_port == PORT_DNS)
         return POLICY_DNS;
     *reason = packet->kind == PACKET_ICMP ? POLICY_KIND : POLICY_HOST;
@@ -263,13 +277,6 @@ static bool begins(const struct packet *packet)
            (packet->tcp_flags & (PACKET_TCP_SYN | PACKET_TCP_ACK)) == PACKET_TCP_SYN;
 }
 
-static enum policy_verdict refuse(enum policy_reason why, enum policy_reason *reason)
-{
-    *reason = why;
-    return why == POLICY_GROUP || why == POLICY_SOURCE || why == POLICY_KIND ? POLICY_DROP
-                                                                             : POLICY_REFUSE;
-}
-
 /* TCP, UDP or echo to somewhere else. A SYN asks anew; any other packet may belong to a conversation.
  */
 static enum policy_verdict check_outside(struct policy *p, const struct packet *packet, uint64_t now_ns,
@@ -280,7 +287,8 @@ static enum policy_verdict check_outside(struct policy *p, const struct packet *
     if (!anew && flow_known(p->flows, &key, now_ns)) {
         if (packet->kind == PACKET_TCP)
             flow_tcp(p->flows, &key, packet->tcp_flags, true);
-        return POLICY_PASS;
+        /* libslirp opens a socket for each echo. */
+        return packet->kind != PACKET_ICMP || has_room(p) ? POLICY_PASS : refuse(POLICY_FULL, reason);
     }
     enum policy_reason why = POLICY_FINE;
     if (is_ours(p, &packet->dst) && !gateway_port_is_named(p, packet) && !is_border_port(p, packet))
@@ -288,7 +296,7 @@ static enum policy_verdict check_outside(struct policy *p, const struct packet *
     if (!is_ours(p, &packet->dst))
         why = in_networks(p, &packet->dst) ? POLICY_ADDRESS
                                            : decide(p, &packet->dst, packet->dst_port, now_ns);
-    if (why == POLICY_FINE && begins(packet) && !flow_begin(p->flows, &key, now_ns))
+    if (why == POLICY_FINE && begins(packet) && (!has_room(p) || !flow_begin(p->flows, &key, now_ns)))
         why = POLICY_FULL;
     return why == POLICY_FINE ? POLICY_PASS : refuse(why, reason);
 }
@@ -324,16 +332,25 @@ static bool is_published(const struct policy *p, const struct packet *packet)
     return false;
 }
 
-void policy_delivered(struct policy *p, const struct packet *packet, uint64_t now_ns)
+/* What libslirp says itself, by DHCP, and it never says anything else so. */
+static bool is_from_gateway(const struct policy *p, const struct packet *packet)
+{
+    return net_addr_equal(&packet->src, &p->options.addresses.gateway4) &&
+           packet->src_port == PORT_DHCP_SERVER;
+}
+
+/* A socket of UDP takes what anybody sends it; that of a connection has one peer. */
+bool policy_deliver(struct policy *p, const struct packet *packet, uint64_t now_ns)
 {
     if (packet->kind != PACKET_TCP && packet->kind != PACKET_UDP)
-        return;
+        return true;
     const struct flow_key key = flow_key_to_guest(packet);
     bool known = flow_known(p->flows, &key, now_ns);
     if (known && packet->kind == PACKET_TCP)
         flow_tcp(p->flows, &key, packet->tcp_flags, false);
     else if (!known && begins(packet) && is_published(p, packet))
-        flow_begin(p->flows, &key, now_ns);
+        known = flow_begin(p->flows, &key, now_ns);
+    return known || packet->kind == PACKET_TCP || is_from_gateway(p, packet);
 }
 
 /* ---- names ---- */
@@ -408,5 +425,5 @@ bool policy_remembers(const struct policy *p)
 
 unsigned policy_connections(const struct policy *p)
 {
-    return flow_count(p->flows, true);
+    return flow_count(p->flows, true) - flow_closed_count(p->flows);
 }

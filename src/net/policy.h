@@ -4,7 +4,7 @@
 
 /*
  * What may leave a machine. Each packet of the guest's is put to policy_check before anything acts on
- * it; doc/network.md states the rule. Pure but for `is_own`: the caller has the clock and the frames.
+ * it; doc/network.md states the rule. Pure but for what is asked back: the caller has the clock and the frames.
  */
 
 #include "net/flow.h"
@@ -38,6 +38,8 @@ struct policy_options {
     uint32_t ttl_min_s; /* 0: POLICY_TTL_MIN_S */
     /* Whether the host's kernel takes the address for its own, or for no single host's. */
     bool (*is_own)(void *opaque, const struct net_addr *addr);
+    /* Whether what passes may take more memory and sockets. NULL: always. */
+    bool (*has_room)(void *opaque);
     void *opaque;
 };
 
@@ -80,8 +82,9 @@ void policy_free(struct policy *policy);
 enum policy_verdict policy_check(struct policy *policy, const struct packet *packet, uint64_t now_ns,
                                  enum policy_reason *reason);
 
-/* A packet went to the guest: a published port was asked for, or a connection ends. */
-void policy_delivered(struct policy *policy, const struct packet *packet, uint64_t now_ns);
+/* A packet is about to go to the guest: a published port is asked for, or a connection ends. False: it
+ * must not, since a stranger says it, to a socket that the guest has for somebody else. */
+bool policy_deliver(struct policy *policy, const struct packet *packet, uint64_t now_ns);
 
 /* Whether a name (lower case, no dot at the end) may be looked up. */
 bool policy_allows_name(const struct policy *policy, const char *name);
@@ -100,6 +103,7 @@ bool policy_reaches(const struct policy *policy, const struct net_addr *addr, ui
 void policy_sweep(struct policy *policy, uint64_t now_ns);
 bool policy_remembers(const struct policy *policy);
 
+/* Those that are not closed. */
 unsigned policy_connections(const struct policy *policy);
 
 #endif

@@ -65,7 +65,7 @@ static void take(const struct policy_options *options, struct policy *policy, st
         return;
     assert(packet.len <= len && packet.l4 <= packet.len && packet.payload <= packet.len);
     if (flags & TO_GUEST) {
-        policy_delivered(policy, &packet, a->now);
+        policy_deliver(policy, &packet, a->now);
         return;
     }
     switch (policy_check(policy, &packet, a->now, &reason)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/policy.h"
 
+#include <netinet/in.h>
 #include <string.h>
 
 #include "util/arith.h"
@@ -15,6 +16,7 @@ struct world {
     struct net_rule rules[16];
     struct net_publish publish[2];
     const char *own; /* the host's address */
+    bool room;
     uint8_t frame[2048];
     struct packet packet;
     enum policy_reason reason;
@@ -71,6 +73,20 @@ static void make(struct world *w, const char *from, uint16_t from_port, const ch
     size_t len = flags >= 0 ? packet_tcp(&ends, &tcp, NULL, 0, w->frame, sizeof(w->frame))
                             : packet_udp(&ends, "text", 4, w->frame, sizeof(w->frame));
     assert_int_equal(packet_parse(w->frame, len, &w->packet), PACKET_FINE);
+}
+
+/* An echo request of the guest's by IPv4: a datagram that says to be one. */
+static void make_echo(struct world *w, const char *to)
+{
+    make(w, "10.0.2.15", 8 << 8, to, 1, -1);
+    uint8_t *ip = w->frame + 14;
+    unsigned sum = (unsigned)(ip[10] << 8 | ip[11]) + IPPROTO_UDP - IPPROTO_ICMP;
+    sum = (sum & 0xffff) + (sum >> 16);
+    ip[9] = IPPROTO_ICMP;
+    ip[10] = (uint8_t)(sum >> 8);
+    ip[11] = (uint8_t)sum;
+    assert_int_equal(packet_parse(w->frame, w->packet.len, &w->packet), PACKET_FINE);
+    assert_true(packet_is_echo(&w->packet));
 }
 
 static enum policy_verdict check_at(struct world *w, uint64_t now)
@@ -225,7 +241,7 @@ static void test_opened_addresses_expire_but_connections_stay(void **state)
     make(&w, "10.0.2.15", 40000, "198.51.100.7", 443, PACKET_TCP_SYN);
     assert_int_equal(check_at(&w, 309 * S), POLICY_PASS);
     make(&w, "198.51.100.7", 443, "10.0.2.15", 40000, PACKET_TCP_SYN | PACKET_TCP_ACK);
-    policy_delivered(w.policy, &w.packet, 309 * S);
+    policy_deliver(w.policy, &w.packet, 309 * S);
     assert_int_equal(policy_connections(w.policy), 1);
     policy_sweep(w.policy, 311 * S);
 
@@ -240,7 +256,7 @@ static void test_opened_addresses_expire_but_connections_stay(void **state)
     assert_int_equal(check_at(&w, 700 * S), POLICY_REFUSE);
     /* And it ends. */
     make(&w, "198.51.100.7", 443, "10.0.2.15", 40000, PACKET_TCP_RST);
-    policy_delivered(w.policy, &w.packet, 700 * S);
+    policy_deliver(w.policy, &w.packet, 700 * S);
     assert_int_equal(policy_connections(w.policy), 0);
     make(&w, "10.0.2.15", 40000, "198.51.100.7", 443, PACKET_TCP_ACK);
     assert_int_equal(check_at(&w, 700 * S), POLICY_REFUSE);
@@ -272,16 +288,45 @@ static void test_connections_are_bounded_and_end(void **state)
     make(&w, "10.0.2.15", 1000, "198.51.100.7", 80, PACKET_TCP_FIN | PACKET_TCP_ACK);
     assert_int_equal(check_at(&w, 2 * S), POLICY_PASS);
     make(&w, "198.51.100.7", 80, "10.0.2.15", 1000, PACKET_TCP_FIN | PACKET_TCP_ACK);
-    policy_delivered(w.policy, &w.packet, 2 * S);
-    policy_sweep(w.policy, 61 * S);
-    assert_int_equal(policy_connections(w.policy), 8);
-    policy_sweep(w.policy, 63 * S);
+    policy_deliver(w.policy, &w.packet, 2 * S);
     assert_int_equal(policy_connections(w.policy), 7);
+    make(&w, "10.0.2.15", 1000, "198.51.100.7", 80, PACKET_TCP_ACK);
+    assert_int_equal(check_at(&w, 2 * S), POLICY_PASS);
+    policy_sweep(w.policy, 63 * S);
     assert_true(policy_remembers(w.policy));
     policy_sweep(w.policy, 300 * S);
     assert_int_equal(policy_connections(w.policy), 0);
     assert_false(policy_remembers(w.policy));
     assert_int_equal(udp(&w, "198.51.100.7", 80), POLICY_PASS);
+    policy_free(w.policy);
+}
+
+/* One that is closed is remembered for stragglers, and is in nobody's way. */
+static void test_closed_connections_make_room(void **state)
+{
+    struct world w;
+    begin(&w, NULL, NULL);
+    for (uint16_t i = 0; i < 100; i++) {
+        make(&w, "10.0.2.15", (uint16_t)(1000 + i), "198.51.100.7", 80, PACKET_TCP_SYN);
+        assert_int_equal(check_at(&w, S), POLICY_PASS);
+        make(&w, "198.51.100.7", 80, "10.0.2.15", (uint16_t)(1000 + i),
+             PACKET_TCP_FIN | PACKET_TCP_ACK);
+        policy_deliver(w.policy, &w.packet, S);
+        make(&w, "10.0.2.15", (uint16_t)(1000 + i), "198.51.100.7", 80,
+             PACKET_TCP_FIN | PACKET_TCP_ACK);
+        assert_int_equal(check_at(&w, S), POLICY_PASS);
+        assert_int_equal(policy_connections(w.policy), 0);
+    }
+    /* Begun anew from the same port it is a new one. */
+    make(&w, "10.0.2.15", 1099, "198.51.100.7", 80, PACKET_TCP_SYN);
+    assert_int_equal(check_at(&w, S), POLICY_PASS);
+    assert_int_equal(policy_connections(w.policy), 1);
+    for (uint16_t i = 0; i < 8; i++) {
+        make(&w, "10.0.2.15", (uint16_t)(2000 + i), "198.51.100.7", 80, PACKET_TCP_SYN);
+        assert_int_equal(check_at(&w, S), i < 7 ? POLICY_PASS : POLICY_REFUSE);
+    }
+    policy_sweep(w.policy, 300 * S);
+    assert_false(policy_remembers(w.policy));
     policy_free(w.policy);
 }
 
@@ -293,7 +338,7 @@ static void test_published_ports_may_answer(void **state)
     make(&w, "10.0.2.15", 80, "192.0.2.77", 5555, PACKET_TCP_SYN | PACKET_TCP_ACK);
     assert_int_equal(check_at(&w, S), POLICY_REFUSE);
     make(&w, "192.0.2.77", 5555, "10.0.2.15", 80, PACKET_TCP_SYN);
-    policy_delivered(w.policy, &w.packet, S);
+    policy_deliver(w.policy, &w.packet, S);
     make(&w, "10.0.2.15", 80, "192.0.2.77", 5555, PACKET_TCP_SYN | PACKET_TCP_ACK);
     assert_int_equal(check_at(&w, S), POLICY_PASS);
     /* Not a connection of the guest's own to there. */
@@ -301,9 +346,66 @@ static void test_published_ports_may_answer(void **state)
     assert_int_equal(check_at(&w, S), POLICY_REFUSE);
     /* Nor to a port that is not published. */
     make(&w, "192.0.2.77", 5555, "10.0.2.15", 81, PACKET_TCP_SYN);
-    policy_delivered(w.policy, &w.packet, S);
+    policy_deliver(w.policy, &w.packet, S);
     make(&w, "10.0.2.15", 81, "192.0.2.77", 5555, PACKET_TCP_ACK);
     assert_int_equal(check_at(&w, S), POLICY_REFUSE);
+    policy_free(w.policy);
+}
+
+/* A datagram comes in only from where one went. */
+static void test_strangers(void **state)
+{
+    struct world w;
+    begin(&w, NULL, "5300:53/udp");
+    assert_int_equal(udp(&w, "198.51.100.7", 123), POLICY_PASS);
+    make(&w, "198.51.100.7", 123, "10.0.2.15", 40000, -1);
+    assert_true(policy_deliver(w.policy, &w.packet, S));
+    make(&w, "198.51.100.7", 124, "10.0.2.15", 40000, -1);
+    assert_false(policy_deliver(w.policy, &w.packet, S));
+    make(&w, "198.51.100.8", 123, "10.0.2.15", 40000, -1);
+    assert_false(policy_deliver(w.policy, &w.packet, S));
+    make(&w, "10.0.2.2", 123, "10.0.2.15", 40000, -1);
+    assert_false(policy_deliver(w.policy, &w.packet, S));
+    /* But to a published port from anywhere, and libslirp's DHCP. */
+    make(&w, "198.51.100.8", 123, "10.0.2.15", 53, -1);
+    assert_true(policy_deliver(w.policy, &w.packet, S));
+    make(&w, "10.0.2.2", 67, "10.0.2.15", 68, -1);
+    assert_true(policy_deliver(w.policy, &w.packet, S));
+    policy_free(w.policy);
+}
+
+static bool has_room(void *opaque)
+{
+    return ((struct world *)opaque)->room;
+}
+
+/* What there is room for is asked of whoever has the sockets, for each echo again. */
+static void test_room_is_asked_for(void **state)
+{
+    struct world w;
+    begin(&w, NULL, NULL);
+    policy_free(w.policy);
+    const struct policy_options options = {.addresses = w.addresses,
+                                           .tcp_max = 8,
+                                           .other_max = 8,
+                                           .is_own = is_own,
+                                           .has_room = has_room,
+                                           .opaque = &w};
+    w.policy = policy_new(&options);
+    assert_non_null(w.policy);
+    for (int i = 0; i < 2; i++) {
+        w.room = i == 0;
+        enum policy_verdict verdict = w.room ? POLICY_PASS : POLICY_REFUSE;
+        assert_int_equal(tcp(&w, "198.51.100.7", (uint16_t)(80 + i)), verdict);
+        assert_int_equal(udp(&w, "198.51.100.7", (uint16_t)(80 + i)), verdict);
+        make_echo(&w, "198.51.100.7");
+        assert_int_equal(check_at(&w, S), verdict);
+        assert_int_equal(w.reason, w.room ? POLICY_FINE : POLICY_FULL);
+    }
+    /* What is under way goes on. */
+    assert_int_equal(udp(&w, "198.51.100.7", 80), POLICY_PASS);
+    make(&w, "10.0.2.15", 40000, "198.51.100.7", 80, PACKET_TCP_ACK);
+    assert_int_equal(check_at(&w, S), POLICY_PASS);
     policy_free(w.policy);
 }
 
@@ -397,7 +499,10 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_opened_addresses_expire_but_connections_stay),
         cmocka_unit_test(test_connections_are_bounded_and_end),
+        cmocka_unit_test(test_closed_connections_make_room),
         cmocka_unit_test(test_published_ports_may_answer),
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_room_is_asked_for),
         cmocka_unit_test(test_other_senders),
         cmocka_unit_test(test_the_border),
         cmocka_unit_test(test_reaching_for_the_guest),

@@ -225,11 +225,11 @@ class Nat:
 
     relay = ""  # the program
 
-    def __init__(self, world, rules=(), publish=(), mtu=0, ttl_min=0, border=()):
+    def __init__(self, world, rules=(), publish=(), mtu=0, ttl_min=0, border=(), files=0):
         self.world, self.report, self.logged = world, {}, []
         with world.host:
             self.process = subprocess.Popen(
-                [self.relay, str(world.guest.fd), world.resolv_conf.name, str(ttl_min), str(mtu), *rules, "--",
+                [*(["prlimit", f"--nofile={files}"] if files else []), self.relay, str(world.guest.fd), world.resolv_conf.name, str(ttl_min), str(mtu), *rules, "--",
                  *publish, "--", *border],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=[world.guest.fd])
         line = self.process.stdout.readline().strip()
@@ -704,27 +704,162 @@ def pings(world):
         check(ping(world.guest, "2001:db8:1::99", 5) == (1, 1), "prohibited")
 
 
+def packet_socket(world):
+    """For frames beside those of the guest's stack."""
+    with world.guest:
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    raw.bind(("guest0", 0))
+    return raw
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xffff) + (total >> 16)
+    return ~((total & 0xffff) + (total >> 16)) & 0xffff
+
+
+def ipv4_frame(protocol, source, destination, payload):
+    h = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0,
+                    socket.inet_aton(source), socket.inet_aton(destination))
+    return (bytes.fromhex("52550a000202020000000001") + b"\x08\0" + h[:10] + struct.pack("!H", checksum(h)) +
+            h[12:] + payload)
+
+
+def tcp_frame(source, source_port, destination, port, sequence, flags):
+    h = struct.pack("!HHIIBBHHH", source_port, port, sequence, 0, 0x50, flags, 65000, 0, 0)
+    pseudo = socket.inet_aton(source) + socket.inet_aton(destination) + struct.pack("!HH", 6, len(h))
+    return ipv4_frame(6, source, destination, h[:16] + struct.pack("!H", checksum(pseudo + h)) + h[18:])
+
+
+def echo_frame(source, destination, number, sequence):
+    h = struct.pack("!BBHHH", 8, 0, 0, number, sequence)
+    return ipv4_frame(1, source, destination, h[:2] + struct.pack("!H", checksum(h)) + h[4:])
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def short_connections(world):
+    """More of them, one after the other, than there may be at once."""
+    port = serve(world.outside.listen(OUTSIDE), echo)
+    with Nat(world):
+        for _ in range(2500):
+            world.guest.connect(OUTSIDE, port).close()
+
+
+def conversations_are_bounded(world):
+    """By what libslirp has of them, not by what the guest says."""
+    silent = "10.0.2.77"  # that answers nothing, ARP included
+    world.dns.records.clear()
+    world.dns.a("www.example.org", OTHER)
+
+    def works(nat):  # a flood may have the tap lose what comes behind it
+        for _ in range(10):
+            try:
+                return nat.resolve("www.example.org", limit=3).count == 1
+            except TimeoutError:
+                pass
+        return False
+
+    def flood(nat, frames):
+        for number, frame in enumerate(frames):
+            raw.send(frame)
+            if number % 500 == 0:  # as many as the tap keeps
+                check(works(nat), f"names resolve, {number} frames on")
+        check(works(nat), "names resolve")
+
+    with world.host, open("/proc/sys/net/ipv4/ping_group_range", "w") as file:
+        file.write("0 2147483647")
+    with world.host.listen("127.0.0.1") as s:
+        published = s.getsockname()[1]
+    with Nat(world, publish=[f"{published}:81"]) as nat, packet_socket(world) as raw:
+        serve(world.guest.listen("0.0.0.0", 81), echo)
+        # One conversation, and a socket for each of its echoes.
+        flood(nat, (echo_frame(silent, "198.51.100.99", 7, number) for number in range(9000)))
+        check(6000 < descriptors(nat.helper()) < 7000, f"{descriptors(nat.helper())} descriptors")
+        with world.host.connect("127.0.0.1", published) as s:
+            s.sendall(b"x")
+            check(s.recv(1) == b"x", "a published port is served")
+    check(any(line.endswith("too many connections") for line in nat.report["refused"]), nat.report["refused"])
+    with Nat(world) as nat, packet_socket(world) as raw, world.outside.listen(OUTSIDE) as listener:
+        # With a reset behind each that is outside of its window.
+        port = listener.getsockname()[1]
+        flood(nat, (tcp_frame(silent, 1000 + number, OUTSIDE, port, sequence, flags) for number in range(4000)
+                    for sequence, flags in ((100, 2), (0x40000000, 4))))
+        check(1000 < descriptors(nat.helper()) < 3000, f"{descriptors(nat.helper())} descriptors")
+    with Nat(world) as nat, packet_socket(world) as raw:
+        # Whose answers find nobody, and wait for that.
+        flood(nat, (echo_frame(silent, GATEWAY, 8, number) for number in range(10000)))
+
+
+def busy(pid):
+    """The seconds that a process has computed for."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def more_callers_than_room(world):
+    """Those who ask for a published port wait, and the helper rests meanwhile."""
+    with world.host.listen("127.0.0.1") as s:
+        port = s.getsockname()[1]
+    with Nat(world, publish=[f"{port}:82"], files=512) as nat:
+        serve(world.guest.listen("0.0.0.0", 82), echo)
+        callers = [world.host.connect("127.0.0.1", port)]
+        callers[0].sendall(b"x")
+        check(callers[0].recv(1) == b"x", "the first one is served")
+        for _ in range(400):
+            s = world.host.open("127.0.0.1")
+            s.setblocking(False)
+            s.connect_ex(("127.0.0.1", port))
+            callers.append(s)
+        helper, start = nat.helper(), time.monotonic()
+        while descriptors(helper) < 140 and time.monotonic() - start < LIMIT:
+            time.sleep(0.05)
+        time.sleep(2)  # until it has noticed
+        before = busy(helper)
+        time.sleep(2)
+        check(busy(helper) - before < 0.5, f"it computed for {busy(helper) - before} of two seconds")
+        check(descriptors(helper) < 500, f"{descriptors(helper)} descriptors")
+        for s in callers[1:]:
+            s.close()
+        callers[0].sendall(b"y")
+        check(callers[0].recv(1) == b"y", "the first one still is")
+        with world.host.connect("127.0.0.1", port) as s:
+            s.sendall(b"z")
+            check(s.recv(1) == b"z", "and there is room again")
+        callers[0].close()
+
+
+def strangers(world):
+    """A datagram reaches the guest only from where it sent one."""
+    with Nat(world), world.outside.listen(OUTSIDE, 0, socket.SOCK_DGRAM) as server, \
+            world.outside.listen(OTHER, 0, socket.SOCK_DGRAM) as stranger, \
+            world.guest.open(OUTSIDE, socket.SOCK_DGRAM) as client:
+        client.sendto(b"question", server.getsockname())
+        _, peer = server.recvfrom(100)
+        stranger.sendto(b"forged", peer)
+        server.sendto(b"answer", peer)
+        check(client.recvfrom(100) == (b"answer", server.getsockname()), "the answer is the first to come")
+
+
 def hostile_frames(world):
     """Frames that no stack makes, from a packet socket beside the stack."""
     with Nat(world) as nat:
-        with world.guest:
-            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            raw.bind(("guest0", 0))
+        raw = packet_socket(world)
         head = bytes.fromhex("52550a000202") + b"\x02\0\0\0\0\1"
 
-        def ipv4(payload, protocol=17, total=None, fragment=0, dst=OUTSIDE, header=0x45, checksum=None):
+        def ipv4(payload, protocol=17, total=None, fragment=0, dst=OUTSIDE, header=0x45, wrong=None):
             h = struct.pack("!BBHHHBBH4s4s", header, 0, total or 20 + len(payload), 1, fragment, 64, protocol,
                             0, socket.inet_aton(GUEST), socket.inet_aton(dst))
-            total = sum(struct.unpack("!10H", h))
-            total = (total & 0xffff) + (total >> 16)
-            total = ~((total & 0xffff) + (total >> 16)) & 0xffff
-            h = h[:10] + struct.pack("!H", total if checksum is None else checksum) + h[12:]
+            h = h[:10] + struct.pack("!H", checksum(h) if wrong is None else wrong) + h[12:]
             return head + b"\x08\0" + h + payload
 
         udp = struct.pack("!4H", 5, 6, 12, 0) + b"text"
         frames = [head + b"\x08\0", head + b"\x08\0" + b"\x45", ipv4(udp, total=2000), ipv4(udp, total=19),
                   ipv4(udp, fragment=0x2000), ipv4(udp, fragment=5), ipv4(udp, header=0x46),
-                  ipv4(udp, header=0x44), ipv4(udp, checksum=1), ipv4(udp[:7]),
+                  ipv4(udp, header=0x44), ipv4(udp, wrong=1), ipv4(udp[:7]),
                   ipv4(struct.pack("!4H", 5, 6, 400, 0)), ipv4(b"\0" * 19, 6), ipv4(b"\xff" * 20, 6),
                   ipv4(b"x" * 50, 132), head + b"\x86\xdd" + b"\x60" + b"\0" * 39,
                   head + b"\x81\0" + b"\0" * 60, head + b"\x08\x06" + b"\0" * 28,
@@ -770,7 +905,8 @@ CASES = [downloads_and_uploads, a_thousand_connections, half_closed_connections,
          servers_that_fail,
          long_answers, only_what_rules_allow, rebinding, opened_addresses_expire,
          the_host_is_out_of_reach, metadata_is_refused, published_ports, slow_readers_cost_no_memory, pings,
-         hostile_frames, without_ipv6, dies_with_its_parent]
+         hostile_frames, short_connections, conversations_are_bounded, more_callers_than_room, strangers, without_ipv6,
+         dies_with_its_parent]
 
 
 def run_cases(cases):
