@@ -66,15 +66,20 @@ static X509 *new_cert(EVP_PKEY *key, const char *name, X509_NAME *issuer)
     return cert;
 }
 
-/* "permitted;DNS:a,permitted;DNS:b" */
+/* What is permitted of one kind of name leaves the other kinds as they were (RFC 5280, 4.2.1.10). */
+#define NO_ADDRESSES "excluded;IP:0.0.0.0/0.0.0.0,excluded;IP:::/::"
+
+/* "permitted;DNS:a,permitted;DNS:b," and the above */
 static char *constraints_for(const struct swap *swap)
 {
-    size_t size = 1;
+    size_t size = sizeof(NO_ADDRESSES);
     for (unsigned i = 0; i < swap->host_count; i++)
         size += strlen(swap->hosts[i]) + sizeof("permitted;DNS:,");
     char *text = malloc(size), *p = text;
     for (unsigned i = 0; text && i < swap->host_count; i++)
-        p += snprintf(p, size - (size_t)(p - text), "%spermitted;DNS:%s", i ? "," : "", swap->hosts[i]);
+        p += snprintf(p, size - (size_t)(p - text), "permitted;DNS:%s,", swap->hosts[i]);
+    if (text)
+        strcpy(p, NO_ADDRESSES);
     return text;
 }
 
@@ -82,7 +87,8 @@ static X509 *make_ca(const struct swap *swap, EVP_PKEY *key)
 {
     X509V3_CTX ctx;
     X509 *cert = new_cert(key, "Dayfly border, for one job", NULL);
-    char *names = constraints_for(swap), value[SWAP_HOSTS_MAX * (NET_NAME_BYTES + 16) + 16];
+    char *names = constraints_for(swap),
+         value[SWAP_HOSTS_MAX * (NET_NAME_BYTES + 16) + sizeof(NO_ADDRESSES) + 16];
     int ok = cert && names;
     if (ok) {
         snprintf(value, sizeof(value), "critical,%s", names);

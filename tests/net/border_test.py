@@ -417,6 +417,7 @@ def the_certificate_authority(world):
                               capture_output=True, text=True).stdout
         check("CA:TRUE, pathlen:0" in text, text)
         check("Name Constraints: critical" in text and f"DNS:{API}" in text and f"DNS:{WWW}" in text, text)
+        check("IP:0.0.0.0/0.0.0.0" in text and "IP:0:0:0:0:0:0:0:0/0:0:0:0:0:0:0:0" in text, "nor for addresses")
         with world.guest.connect(BORDER, 443) as s:
             context = ssl.create_default_context(cafile=path("border.pem"))
             context.verify_flags |= ssl.VERIFY_X509_STRICT
