@@ -2,6 +2,7 @@
 #include "border/echo.h"
 
 #include <assert.h>
+#include <ctype.h>
 
 #include "util/arith.h"
 
@@ -19,6 +20,10 @@ struct echo {
 };
 
 /* ---- words ---- */
+
+/* Those that are all of a value, and those that are parts of it. */
+#define FORMS_WHOLE 3
+#define FORMS       (FORMS_WHOLE + 6)
 
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 static const char *const alphabets[] = {LETTERS "+/", LETTERS "-_"};
@@ -51,16 +56,27 @@ static size_t base64_groups(const struct swap_secret *s, const char *alphabet, s
     return 4 * groups;
 }
 
-/* Of the eight forms of a value; a form that another one has already is found twice, and does no harm.
+/* Hexadecimal digits have no case (RFC 3986, 2.1), and servers write both. */
+static void lower_percent(struct buffer *text)
+{
+    for (size_t i = text->start; i < text->end; i++)
+        if (text->bytes[i] == '%')
+            for (size_t k = 1; k < 3 && i + k < text->end; k++)
+                text->bytes[i + k] = (uint8_t)tolower(text->bytes[i + k]);
+}
+
+/* Of the nine forms of a value; a form that another one has already is found twice, and does no harm.
  */
 static void write_form(const struct swap_secret *s, unsigned form, struct buffer *out)
 {
     if (form == 0)
         buffer_put(out, s->value, s->value_len);
-    else if (form == 1)
+    else if (form < FORMS_WHOLE)
         swap_percent(s->value, s->value_len, out);
     else
-        base64_groups(s, alphabets[(form - 2) / 3], (form - 2) % 3, out);
+        base64_groups(s, alphabets[(form - FORMS_WHOLE) / 3], (form - FORMS_WHOLE) % 3, out);
+    if (form == 2)
+        lower_percent(out);
 }
 
 static void fill_shorter(const uint8_t *text, uint32_t len, uint16_t *shorter)
@@ -86,12 +102,11 @@ static void add_word(const struct swap_secret *s, unsigned form, struct pool *po
     if (bytes) {
         memcpy(bytes, scratch, len);
         fill_shorter(bytes, len, shorter);
-        *out = (struct word){bytes, shorter, form < 2 ? s->placeholder : NULL, len};
+        *out = (struct word){bytes, shorter, form < FORMS_WHOLE ? s->placeholder : NULL, len};
     }
     explicit_bzero(scratch, sizeof(scratch));
 }
 
-#define FORMS 8
 static_assert(ECHO_WORDS_MAX == SWAP_SECRETS_MAX * FORMS, "room for every form");
 
 static void make_all(const struct swap *swap, struct pool *pool, const struct echo **hosts)

@@ -16,7 +16,7 @@
 
 #include "border/swap.h"
 
-#define ECHO_WORDS_MAX (SWAP_SECRETS_MAX * 8)
+#define ECHO_WORDS_MAX (SWAP_SECRETS_MAX * 9)
 
 /* The words of one host's secrets. */
 struct echo;

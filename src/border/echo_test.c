@@ -79,6 +79,7 @@ static void test_other_forms(void **state)
     static struct world w;
     begin(&w, "s3cr3t value/+", NULL);
     expect(&w, false, "/next?key=s3cr3t%20value%2F%2B&x", "/next?key=" A "&x");
+    expect(&w, false, "/next?key=s3cr3t%20value%2f%2b&x", "/next?key=" A "&x");
     /* "user:" and the value; one and two bytes more in front */
     expect(&w, false, "dXNlcjpzM2NyM3QgdmFsdWUvKw==", "dXNlcjpz****************Kw==");
     expect(&w, false, "eHVzZXI6czNjcjN0IHZhbHVlLys=", "eHVzZXI6****************Lys=");
