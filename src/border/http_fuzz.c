@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Both sides of an exchange. The first byte says whether there is TLS, and whether the secret may go
- * without; then come pieces: a byte whose lowest bit is the side, and whose others are the length, and
- * as many bytes. A side that says nothing has ended.
+ * Both sides of an exchange. The first byte says whether there is TLS, whether the secret may go
+ * without, and whether the server breaks off where it ends; then come pieces: a byte whose lowest bit
+ * is the side, and whose others are the length, and as many bytes. A side that says nothing has ended.
  *
  * Whatever comes: the value never reaches the client, and never a server that is not its host.
  */
@@ -103,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t len = MIN((size_t)(data[at] >> 1), size - at - 1);
         at++;
         if (server && !len && w->x.connected)
-            exchange_server_ended(&w->x, true);
+            exchange_server_ended(&w->x, !(data[0] & 4));
         else if (!server && !len)
             exchange_client_ended(&w->x);
         else if (!server || w->x.connected)

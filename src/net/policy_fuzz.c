@@ -2,8 +2,9 @@
 /*
  * What a guest sends, as the NAT's helper takes it: reading a frame, the policy, refusals, the
  * resolver's TCP port. The input is a byte that chooses the rules, then frames: a byte of flags, a
- * length of two bytes, and as much. A frame may ask for its IPv4 checksum to be made right, or to be
- * one to the guest.
+ * length of two bytes, and as much. A frame may ask for its IPv4 checksum to be made right, for what it
+ * acknowledges to be what the resolver has sent (whose numbers nobody guesses), to be one to the guest,
+ * or for a name to open where it goes.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -15,7 +16,17 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { FIX_CHECKSUM = 1, TO_GUEST = 2, WAIT = 4 };
+enum {
+    FIX_CHECKSUM = 1,
+    TO_GUEST = 2,
+    WAIT = 4,
+    WAIT_LITTLE = 8,
+    FIX_ACK = 16,
+    OPEN = 32,
+    NO_ROOM = 64,
+};
+
+#define TCP_ACK_AT (14 + 20 + 8) /* of IPv4 */
 
 static bool is_own(void *opaque, const struct net_addr *addr)
 {
@@ -23,18 +34,26 @@ static bool is_own(void *opaque, const struct net_addr *addr)
     return addr->bytes[15] == 1;
 }
 
-static void send_nowhere(void *opaque, const uint8_t *frame, size_t len)
+static bool has_room(void *opaque)
 {
-    struct packet packet;
-    (void)opaque;
-    assert(packet_parse(frame, len, &packet) == PACKET_FINE);
-    assert(packet_checksum_ok(&packet));
+    return *(const bool *)opaque;
 }
 
 struct answer {
     struct dns_tcp *tcp;
     uint64_t now;
+    uint32_t sent; /* the next number that the resolver would send */
 };
+
+static void send_nowhere(void *opaque, const uint8_t *frame, size_t len)
+{
+    struct answer *a = opaque;
+    struct packet packet;
+    assert(packet_parse(frame, len, &packet) == PACKET_FINE);
+    assert(packet_checksum_ok(&packet));
+    a->sent = packet.seq + (uint32_t)(packet.len - packet.payload) +
+              ((packet.tcp_flags & (PACKET_TCP_SYN | PACKET_TCP_FIN)) != 0);
+}
 
 static void answer_query(void *opaque, uint32_t connection, const uint8_t *message, size_t len)
 {
@@ -53,6 +72,10 @@ static void check_passed(const struct policy_options *options, const struct pack
     enum net_class class = net_addr_class(&packet->dst);
     assert(class != NET_CLASS_LOOPBACK && class != NET_CLASS_RESERVED && class != NET_CLASS_MULTICAST);
     assert(class != NET_CLASS_LINK_LOCAL || packet->dst_port == 80);
+    /* A caller from there may be answered. */
+    bool begins = packet->kind == PACKET_TCP &&
+                  (packet->tcp_flags & (PACKET_TCP_SYN | PACKET_TCP_ACK)) == PACKET_TCP_SYN;
+    assert(!begins || !is_own(NULL, &packet->dst));
 }
 
 static void take(const struct policy_options *options, struct policy *policy, struct answer *a,
@@ -64,6 +87,8 @@ static void take(const struct policy_options *options, struct policy *policy, st
     if (packet_parse(frame, len, &packet) != PACKET_FINE)
         return;
     assert(packet.len <= len && packet.l4 <= packet.len && packet.payload <= packet.len);
+    if (flags & OPEN)
+        policy_open(policy, "example.org", &packet.dst, packet.hops, a->now);
     if (flags & TO_GUEST) {
         policy_deliver(policy, &packet, a->now);
         return;
@@ -100,6 +125,12 @@ static void fix_checksum(uint8_t *frame, size_t len)
     frame[25] = (uint8_t)~total;
 }
 
+static void fix_ack(uint8_t *frame, size_t len, uint32_t ack)
+{
+    for (size_t i = 0; i < 4 && len >= TCP_ACK_AT + 4; i++)
+        frame[TCP_ACK_AT + i] = (uint8_t)(ack >> (24 - 8 * i));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const texts[] = {"169.254.169.254:80", "198.51.100.0/24", "example.org:443",
@@ -107,6 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct net_rule rules[4];
     const struct net_publish publish = {.guest_port = 80};
     static const struct dns_tcp_ops ops = {.send = send_nowhere, .query = answer_query};
+    bool room = true;
     if (size < 1)
         return 0;
     struct policy_options options = {.rules = rules,
@@ -115,7 +147,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                      .publish_count = 1,
                                      .tcp_max = 4,
                                      .other_max = 4,
-                                     .is_own = is_own};
+                                     .is_own = is_own,
+                                     .has_room = has_room,
+                                     .opaque = &room};
     nat_addresses_default(&options.addresses);
     options.addresses.ipv6 = !(data[0] & 2);
     for (size_t i = 0; i < 4; i++)
@@ -132,11 +166,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(frame, data + at, len);
         if (flags & FIX_CHECKSUM)
             fix_checksum(frame, len);
+        if (flags & FIX_ACK)
+            fix_ack(frame, len, a.sent);
+        room = !(flags & NO_ROOM);
         take(&options, policy, &a, frame, len, flags);
         free(frame);
-        if (flags & WAIT) {
+        if (flags & (WAIT | WAIT_LITTLE)) {
             uint64_t deadline = UINT64_MAX;
-            a.now += 20 * NS_PER_S;
+            a.now += flags & WAIT ? 20 * NS_PER_S : 250 * NS_PER_MS;
             policy_sweep(policy, a.now);
             dns_tcp_tick(a.tcp, a.now, &deadline);
         }
