@@ -216,7 +216,6 @@ static uint8_t *put16(uint8_t *p, unsigned v)
     return p + 2;
 }
 
-/* Header and question, with an OPT record if the client had one. */
 static uint8_t *put_address(uint8_t *p, const struct net_addr *addr, uint32_t ttl_s)
 {
     p = put16(put16(put16(p, 0xc000 | HEADER_BYTES), DNS_TYPE_A),
@@ -226,7 +225,7 @@ static uint8_t *put_address(uint8_t *p, const struct net_addr *addr, uint32_t tt
     return p + 4;
 }
 
-/* `addr`: an answer, or NULL. */
+/* Header and question, with an OPT record if the client had one. `addr`: an answer, or NULL. */
 static size_t put_message(const struct dns_query *q, uint16_t id, unsigned flags,
                           const struct net_addr *addr, uint32_t ttl_s, uint8_t *out)
 {

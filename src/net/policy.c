@@ -403,7 +403,8 @@ bool policy_open(struct policy *p, const char *name, const struct net_addr *addr
 
 bool policy_reaches(const struct policy *p, const struct net_addr *addr, uint16_t port, uint64_t now_ns)
 {
-    if (net_addr_class(addr) == NET_CLASS_LOOPBACK)
+    struct net_addr inner;
+    if (net_addr_class(addr) == NET_CLASS_LOOPBACK && !net_addr_translated(addr, &inner))
         return host_port_named(p, port);
     return decide(p, addr, port, now_ns) == POLICY_FINE;
 }

@@ -481,9 +481,11 @@ static void test_reaching_for_the_guest(void **state)
         const char *text;
         uint16_t port;
         bool reached;
-    } cases[] = {{"10.1.2.3", 443, true},   {"10.1.2.3", 80, false},         {"10.2.0.1", 443, false},
-                 {"127.0.0.1", 443, true},  {"127.0.0.1", 80, false},        {"::1", 443, true},
-                 {"192.0.2.1", 443, false}, {"169.254.169.254", 443, false}, {"0.0.0.1", 80, false}};
+    } cases[] = {{"10.1.2.3", 443, true},   {"10.1.2.3", 80, false},
+                 {"10.2.0.1", 443, false},  {"127.0.0.1", 443, true},
+                 {"127.0.0.1", 80, false},  {"::1", 443, true},
+                 {"192.0.2.1", 443, false}, {"169.254.169.254", 443, false},
+                 {"0.0.0.1", 80, false},    {"64:ff9b::7f00:1", 443, false}};
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         a = addr(cases[i].text);
         assert_int_equal(policy_reaches(w.policy, &a, cases[i].port, 0), cases[i].reached);

@@ -561,7 +561,20 @@ def the_host_is_out_of_reach(world):
         world.host.ip("addr add 203.0.113.77/32 dev veth0")
         late = serve(world.host.listen("203.0.113.77"), echo)
         refused(world.guest, "203.0.113.77", late)
-        world.host.ip("addr del 203.0.113.77/32 dev veth0")
+        world.host.ip("addr del 203.0.113.77/32 dev veth0", "addr add 2001:db8:2::77/128 dev veth0 nodad")
+        late = serve(world.host.listen("2001:db8:2::77"), echo)
+        refused(world.guest, "2001:db8:2::77", late)
+        world.host.ip("addr del 2001:db8:2::77/128 dev veth0")
+        # What a translator would bring back to it, and its network's broadcast address.
+        refused(world.guest, "64:ff9b::c633:6401", services[HOST])
+        with world.guest.open(HOST, socket.SOCK_DGRAM) as s:
+            s.connect(("198.51.100.255", 9))
+            s.send(b"x")
+            try:
+                s.recv(1)
+                check(False, "its broadcast address is its own")
+            except OSError as error:
+                check(error.errno in (errno.EHOSTUNREACH, errno.EACCES), f"broadcast: {error}")
     check(any(line.endswith("the host itself") for line in nat.report["refused"]), nat.report["refused"])
     port = services["127.0.0.1"]
     with Nat(world, [f"host:{port}"]) as nat:
