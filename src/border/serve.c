@@ -22,6 +22,7 @@
 
 #define CONNECTIONS_MAX 64
 #define ACCEPT_A_TURN   16
+#define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
 
 enum { FD_CONTROL, FD_LISTEN, FIXED_FDS = FD_LISTEN + NAT_BORDER_PORTS };
 
@@ -38,6 +39,7 @@ struct serve {
     struct conn_shared conns_shared;
     struct conn *conns[CONNECTIONS_MAX];
     unsigned conn_count;
+    uint64_t accept_ns; /* when nobody could be accepted: not before then */
     struct log log;
     struct log_limit limit;
     struct pollfd fds[FIXED_FDS + RESOLVE_FDS_MAX + CONNECTIONS_MAX * CONN_FDS];
@@ -119,13 +121,18 @@ static bool is_peer(const struct serve *s, int fd)
            (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && who.pid == s->setup->peer);
 }
 
-/* Always taken, if only to be closed: while they wait, the network's helper does, too. */
+/* Always taken, if only to be closed: while they wait, the network's helper does, too. But where
+ * nothing idle is left to give its descriptor, who cannot be taken would be reported without end. */
 static void accept_some(struct serve *s, unsigned listener, uint64_t now_ns)
 {
     for (int i = 0; i < ACCEPT_A_TURN; i++) {
         int fd = accept4(BORDER_FD_LISTEN + (int)listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0)
+        if (fd < 0) {
+            bool none = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+            if (none && !make_room(s))
+                s->accept_ns = now_ns + ACCEPT_AGAIN_NS;
             return;
+        }
         bool fine = is_peer(s, fd) && (s->conn_count < CONNECTIONS_MAX || make_room(s));
         if (!fine) {
             close(fd);
@@ -151,8 +158,11 @@ void serve_run(struct serve *s)
         uint64_t now = clock_ns(), deadline = UINT64_MAX;
         unsigned n = FIXED_FDS;
         s->fds[FD_CONTROL] = (struct pollfd){HELPER_FD_CONTROL, POLLIN, 0};
+        bool accepts = now >= s->accept_ns;
+        if (!accepts)
+            deadline = s->accept_ns;
         for (int i = 0; i < NAT_BORDER_PORTS; i++)
-            s->fds[FD_LISTEN + i] = (struct pollfd){BORDER_FD_LISTEN + i, POLLIN, 0};
+            s->fds[FD_LISTEN + i] = (struct pollfd){accepts ? BORDER_FD_LISTEN + i : -1, POLLIN, 0};
         struct pollfd *names = s->fds + n;
         n += resolve_fill(s->conns_shared.resolve, names, &deadline);
         struct pollfd *conns = s->fds + n;

@@ -23,7 +23,8 @@ import tempfile
 import threading
 import time
 
-from nat_test import HOST, LIMIT, OTHER, OUTSIDE, OUTSIDE6, PRIVATE, Nat, check, refused, run_cases
+from nat_test import (HOST, LIMIT, OTHER, OUTSIDE, OUTSIDE6, PRIVATE, Nat, busy, check, descriptors, refused,
+                      run_cases)
 
 BORDER = "10.0.2.4"
 API, WWW = "api.example.org", "www.example.org"
@@ -206,9 +207,9 @@ class Guest:
 class Border(Nat):
     """A NAT with secrets: HOST=VALUE."""
 
-    def __init__(self, world, *secrets, rules=(), trust="ca.pem"):
+    def __init__(self, world, *secrets, rules=(), trust="ca.pem", files=0):
         self.log = []
-        super().__init__(world, rules=rules, border=[path(trust), path("border.pem"), *secrets])
+        super().__init__(world, rules=rules, border=[path(trust), path("border.pem"), *secrets], files=files)
 
 
 def names(world, www=OTHER):
@@ -491,6 +492,48 @@ def slow_readers(world):
             s.close()
 
 
+def more_guests_than_descriptors(world):
+    """Who cannot be accepted takes the place of one that is idle, or waits, and the border rests meanwhile."""
+    names(world)
+
+    def ask(s, what="GET", more=b""):
+        s.sendall(f"{what} / HTTP/1.1\r\nHost: {API}\r\n".encode() + more + b"\r\n")
+
+    def wait_for(condition):
+        start = time.monotonic()
+        while not condition():
+            check(time.monotonic() - start < LIMIT, "in time")
+            time.sleep(0.02)
+
+    with Server(world, OUTSIDE, 80), Border(world, f"{API}={value()}", files=64) as nat:
+        border, = children(nat.process.pid, "dayfly-border")
+        idle = []
+        for _ in range(30):
+            idle.append(world.guest.connect(BORDER, 80))
+            ask(idle[-1])
+            check(idle[-1].recv(4096).startswith(b"HTTP/1.1 200 "), "it is served")
+        for s in idle:
+            s.close()
+        wait_for(lambda: descriptors(border) < 20)
+        busy_ones = []
+        while (now := descriptors(border)) < 60:  # one of the guest's, and one to the host
+            busy_ones.append(world.guest.connect(BORDER, 80))
+            ask(busy_ones[-1], "POST", b"Content-Length: 1\r\n")
+            wait_for(lambda: descriptors(border) >= now + 2)
+        for _ in range(6):
+            busy_ones.append(world.guest.connect(BORDER, 80))
+            busy_ones[-1].sendall(b"G")
+        wait_for(lambda: descriptors(border) == 64)
+        before = busy(border)
+        time.sleep(2)
+        check(busy(border) - before < 0.5, f"it computed for {busy(border) - before} of two seconds")
+        for s in busy_ones:
+            s.close()
+        with world.guest.connect(BORDER, 80) as s:
+            ask(s)
+            check(s.recv(4096).startswith(b"HTTP/1.1 200 "), "and then it serves again")
+
+
 def the_end_of_the_border(world):
     """Then connections fail, and the rest of the network goes on."""
     names(world)
@@ -523,8 +566,8 @@ def dies_with_its_parent(world):
 
 CASES = [a_secret_goes_to_its_host_alone, what_a_host_says_back, nobody_else_has_the_value,
          hosts_prove_who_they_are, without_tls, only_the_hosts_of_secrets, the_certificate_authority,
-         private_addresses_need_rules, many_connections, slow_readers, the_end_of_the_border,
-         dies_with_its_parent]
+         private_addresses_need_rules, many_connections, slow_readers, more_guests_than_descriptors,
+         the_end_of_the_border, dies_with_its_parent]
 
 if __name__ == "__main__":
     make_certificates()
