@@ -28,6 +28,10 @@
 #define CLASS_IN   1
 #define EDNS_DO    0x8000
 
+/* Of one name: it has no more labels, and a pointer to a pointer says nothing. Without a bound the
+ * thousands of names in a long message could each lead through thousands of pointers. */
+#define POINTERS_MAX 127
+
 /* An alias of an alias of ...; resolvers stop at about as many. */
 #define CHAIN_MAX 16
 
@@ -80,6 +84,7 @@ static bool append_label(struct name *name, const uint8_t *label, size_t len)
 static bool read_name(struct reader *r, struct name *out)
 {
     size_t at = r->at, start = r->at, behind = 0;
+    unsigned pointers = 0;
     out->bytes = 0;
     for (;;) {
         if (at >= r->len)
@@ -89,7 +94,7 @@ static bool read_name(struct reader *r, struct name *out)
             if (r->len - at < 2)
                 return false;
             size_t target = (length & 0x3f) << 8 | r->message[at + 1];
-            if (target >= start || target < HEADER_BYTES)
+            if (target >= start || target < HEADER_BYTES || ++pointers > POINTERS_MAX)
                 return false;
             behind = behind ? behind : at + 2;
             at = start = target;

@@ -7,7 +7,7 @@
  * the same of a server in words of our own, and finding the addresses in its answer. Pure.
  *
  * Names are read without recursion. A compression pointer must lead to before the labels that it stands
- * behind, so each one leads further back, and a name ends at 255 bytes.
+ * behind, so each one leads further back, there are at most 127, and a name ends at 255 bytes.
  */
 
 #include <stdbool.h>

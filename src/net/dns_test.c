@@ -86,6 +86,33 @@ static void test_queries_that_are_none(void **state)
     }
 }
 
+/* Pointers that lead to pointers: as many as a name can have labels, and no more. */
+static void test_chains_of_pointers(void **state)
+{
+    struct dns_query q;
+    struct dns_answer a;
+    uint8_t message[1024];
+    assert_int_equal(dns_parse_query(BYTES(HEADER QUESTION), &q), DNS_NOERROR);
+    for (size_t pointers = 127; pointers <= 128; pointers++) {
+        static const char head[] = "\0\7\x81\x80\0\1\0\2\0\0\0\0" QUESTION "\0\0\x10\0\1\0\0\0\0";
+        size_t at = sizeof(head) - 1, target = 12;
+        memcpy(message, head, at);
+        /* Data of the first record are pointers, each to the one before; the second one's owner is the
+         * last. */
+        message[at++] = (uint8_t)((pointers - 1) * 2 >> 8);
+        message[at++] = (uint8_t)((pointers - 1) * 2);
+        for (size_t i = 0; i < pointers; i++) {
+            message[at] = (uint8_t)(0xc0 | target >> 8);
+            message[at + 1] = (uint8_t)target;
+            target = at;
+            at += 2;
+        }
+        memcpy(message + at, "\0\1\0\1\0\0\0\0\0\4\xc6\x33\x64\7", 14);
+        assert_int_equal(dns_parse_answer(message, at + 14, &q, 7, &a), pointers == 127);
+        assert_int_equal(a.count, pointers == 127);
+    }
+}
+
 #define ANSWER(flags, count) "\0\7" flags "\0\1\0" count "\0\0\0\0" QUESTION
 #define HERE                 "\xc0\x0c"
 
@@ -354,9 +381,13 @@ static void test_questions_and_addresses_of_ours(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_queries),    cmocka_unit_test(test_queries_that_are_none),
-        cmocka_unit_test(test_answers),    cmocka_unit_test(test_tcp_answers),
-        cmocka_unit_test(test_tcp_bounds), cmocka_unit_test(test_questions_and_addresses_of_ours),
+        cmocka_unit_test(test_queries),
+        cmocka_unit_test(test_queries_that_are_none),
+        cmocka_unit_test(test_chains_of_pointers),
+        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_tcp_answers),
+        cmocka_unit_test(test_tcp_bounds),
+        cmocka_unit_test(test_questions_and_addresses_of_ours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
