@@ -326,7 +326,7 @@ PY
     [ "$status" -eq 0 ]
     [ "$(grep -c 'from the host' <<<"$output")" -eq 3 ]
     [[ "$output" != *was* ]]
-    [ "${lines[-1]}" = job ]
+    grep -qx job <<<"$output"
     [ "$(cat "$TEST_DIR/ro/file")" = "from the host" ]
     [ "$(cat "$TEST_DIR/rw/file")" = "from the job" ]
     [ "$(cat "$TEST_DIR/cow/file")" = "from the host" ]
