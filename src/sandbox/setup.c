@@ -188,7 +188,8 @@ void setup_run(const struct setup *setup)
         (root = root_make(setup, &gathered, &parts, &err)) >= 0 &&
         system_make(setup, &gathered, &parts, root, &kept, &err) == 0 &&
         people_make(setup, root, &kept, &err) == 0 &&
-        shares_place(setup, &gathered, &parts, root, &err) == 0 && leave(root, &err) == 0)
+        shares_place(setup, &gathered, &parts, root, &err) == 0 &&
+        system_check(root, &kept, &err) == 0 && leave(root, &err) == 0)
         become(setup, &kept, &err);
     (void)send(setup->report_fd, &err, sizeof(err), MSG_NOSIGNAL);
     _exit(SETUP_FAILED);

@@ -65,10 +65,13 @@ struct setup_gathered {
 extern const char *const setup_devices[SETUP_DEVICES];
 extern const char *const setup_host_folders[SETUP_HOST_FOLDERS];
 
+#define SETUP_SYSTEM 4
+
 /* Directories that the agent writes to, as they are before shares are placed: one could cover them, and
  * what is written then would come to stand on the host. Links of an image lead there, too. */
 struct setup_kept {
     int etc, secrets;
+    dev_t system[SETUP_SYSTEM]; /* of /proc and the like; 0: it is not there */
 };
 
 /* Stage 2. */
@@ -94,5 +97,9 @@ int system_make(const struct setup *setup, const struct setup_gathered *gathered
 int people_make(const struct setup *setup, int root, struct setup_kept *kept, struct dayfly_err *err);
 int shares_place(const struct setup *setup, const struct setup_gathered *gathered,
                  const struct setup_parts *parts, int root, struct dayfly_err *err);
+
+/* Then: are /proc and the like still to be seen? A link in an image, or in a share that another one is
+ * placed below, may have led a share there; and the agent relies on them. */
+int system_check(int root, const struct setup_kept *kept, struct dayfly_err *err);
 
 #endif

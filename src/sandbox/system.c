@@ -118,6 +118,19 @@ static int cover_proc(int root, struct dayfly_err *err)
     return 0;
 }
 
+static const char *const setup_system[SETUP_SYSTEM] = {"proc", "sys", "dev", "dev/pts"};
+
+/* Which file system is there. */
+static int find_system(int root, int i, dev_t *out, struct dayfly_err *err)
+{
+    struct stat st;
+    _cleanup_close_ int fd = mounts_open(root, setup_system[i], O_PATH, 0);
+    if (fd != -ENOENT && (fd < 0 || fstat(fd, &st) < 0))
+        return err_errno(err, fd < 0 ? -fd : errno, "/%s", setup_system[i]);
+    *out = fd < 0 ? 0 : st.st_dev;
+    return 0;
+}
+
 int system_make(const struct setup *setup, const struct setup_gathered *gathered,
                 const struct setup_parts *parts, int root, struct setup_kept *kept,
                 struct dayfly_err *err)
@@ -139,5 +152,21 @@ int system_make(const struct setup *setup, const struct setup_gathered *gathered
         err_errno(err, -r, "/run/secrets");
     if (r >= 0)
         r = place_devices(gathered, root, err);
+    for (int i = 0; i < SETUP_SYSTEM && r >= 0; i++)
+        r = find_system(root, i, &kept->system[i], err);
     return r < 0 ? r : cover_proc(root, err);
+}
+
+int system_check(int root, const struct setup_kept *kept, struct dayfly_err *err)
+{
+    for (int i = 0; i < SETUP_SYSTEM; i++) {
+        dev_t now;
+        int r = find_system(root, i, &now, err);
+        if (r < 0)
+            return r;
+        if (now != kept->system[i])
+            return err_set(err, EINVAL, "a link leads a share to /%s, which is the system's",
+                           setup_system[i]);
+    }
+    return 0;
 }

@@ -425,6 +425,17 @@ hostile_image() { # NAME
     [ "$(stat -c %u "$TEST_DIR/outside/made")" -eq 0 ]
 }
 
+@test "no link leads a share to what the kernel says, or to devices" {
+    mkdir "$TEST_DIR"/{one,two}
+    for place in proc dev; do
+        ln -sfn "/$place" "$TEST_DIR/one/below"
+        run on_host --share "$TEST_DIR/one:/one" --share "$TEST_DIR/two:/one/below" -- true
+        echo "$output"
+        [ "$status" -eq 125 ]
+        [[ "$output" == *"/$place, which is the system's"* ]]
+    done
+}
+
 @test "a share in the place of /etc keeps its files" {
     mkdir "$TEST_DIR/etc"
     for f in hosts hostname resolv.conf; do echo mine >"$TEST_DIR/etc/$f"; done
