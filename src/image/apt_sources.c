@@ -245,3 +245,17 @@ int apt_sources_collect(const char *etc_apt, const char *host, const char *suite
     *out = text;
     return 0;
 }
+
+bool apt_sources_host(char out[APT_RELEASE_BYTES])
+{
+    _cleanup_fclose_ FILE *f = fopen("/etc/os-release", "re");
+    char line[256];
+    bool debian = false;
+    out[0] = '\0';
+    while (f && fgets(line, sizeof(line), f)) {
+        if (!strcmp(line, "ID=debian\n"))
+            debian = true;
+        sscanf(line, "VERSION_CODENAME=%63[a-z]", out);
+    }
+    return debian && out[0];
+}

@@ -13,7 +13,13 @@
  * trusted.
  */
 
+#include <stdbool.h>
+
 #include "dayfly/error.h"
+
+/* The release of a Debian host ("bookworm"); false on any other system, whose mirrors are of no use. */
+#define APT_RELEASE_BYTES 64
+bool apt_sources_host(char out[APT_RELEASE_BYTES]);
 
 /*
  * `etc_apt` is the directory ("/etc/apt"), `host` the host's release ("bookworm"), `suite` the wanted

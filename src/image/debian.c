@@ -77,27 +77,12 @@ static int run_mmdebstrap(void *opaque, const struct scratch_place *place, void 
     return program_run(&program, err);
 }
 
-/* VERSION_CODENAME of a Debian host; false on any other system, whose mirrors are of no use. */
-static bool host_release(char out[64])
-{
-    _cleanup_fclose_ FILE *f = fopen("/etc/os-release", "re");
-    char line[256];
-    bool debian = false;
-    out[0] = '\0';
-    while (f && fgets(line, sizeof(line), f)) {
-        if (!strcmp(line, "ID=debian\n"))
-            debian = true;
-        sscanf(line, "VERSION_CODENAME=%63[a-z]", out);
-    }
-    return debian && out[0];
-}
-
 /* The host's sources in an anonymous file, at its beginning; *out stays -1 when there are none. */
 static int open_sources(const char *suite, int *out, struct dayfly_err *err)
 {
-    char release[64];
+    char release[APT_RELEASE_BYTES];
     _cleanup_free_ char *text = NULL;
-    if (!host_release(release))
+    if (!apt_sources_host(release))
         return 0;
     int rc = apt_sources_collect("/etc/apt", release, suite, &text, err);
     if (rc || !text[0])
