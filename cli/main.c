@@ -18,6 +18,7 @@
     X(fs)                                                                                              \
     X(changes)                                                                                         \
     X(doctor)                                                                                          \
+    X(bench)                                                                                           \
     X(validate)                                                                                        \
     X(completion)                                                                                      \
     X(help)

@@ -216,3 +216,99 @@ assert [(f["line"], f["column"], f["where"]) for f in told["faults"]] == [(1, 17
         [ ! -e fs.sock ]
     done
 }
+
+@test "bench refuses what it does not know, before it measures" {
+    export DAYFLY_HOME=$PWD/home
+    while IFS='|' read -r option value message; do
+        run -125 --separate-stderr "$DAYFLY" bench "$option" "$value"
+        [ -z "$output" ]
+        [ "$stderr" = "dayfly bench: $message" ]
+    done <<'OPTIONS'
+--rows|none,kvn|there is no row 'kvn'; there are none, user-host, user, kvm, tcg, podman and docker
+--columns|boot|there is no column 'boot'; there are start, build, cpu, read, write, memory and destroy
+--html|gone/page.html|--html gone/page.html: No such file or directory
+--dir|gone|--dir gone: No such file or directory
+OPTIONS
+    run -125 --separate-stderr "$DAYFLY" bench --rows none --columns build --source gone
+    [ "$stderr" = "dayfly bench: sources gone: No such file or directory" ]
+    [ -z "$(ls -A home/bench 2>/dev/null)" ]
+}
+
+@test "bench measures bare metal anywhere, and says it in four ways" {
+    mkdir source
+    echo one > source/file
+    export DAYFLY_HOME=$PWD/home
+    bench() {
+        "$DAYFLY" bench --rows none --columns start,build,destroy -n 2 --source source \
+            --build 'grep -q one file && cp file "made here"' "$@"
+    }
+    bench > text
+    grep -qE '^  none  [0-9.]+ \([0-9.]+ to [0-9.]+\) +x 1.000' text
+    grep -qE "again +dayfly bench --rounds 2 --rows none .*--build 'grep -q one file" text
+    bench --markdown --html page.html | grep -qE '^\| bare metal \| [0-9.]+ \('
+    python3 - <<'PY'
+import html.parser
+open_tags, empty = [], {"meta", "link", "br", "line", "circle"}
+class Page(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attributes):
+        assert tag not in ("script", "img", "iframe"), tag
+        assert not {"src", "href"} & {name for name, value in attributes}
+        if tag not in empty:
+            open_tags.append(tag)
+    def handle_endtag(self, tag):
+        assert open_tags.pop() == tag, tag
+    def handle_startendtag(self, tag, attributes):
+        assert tag in empty, tag
+Page().feed(open("page.html").read())
+assert not open_tags
+PY
+    bench --json > table.json
+    python3 - <<'PY'
+import json
+table = json.load(open("table.json"))
+assert [c["name"] for c in table["columns"]] == ["start", "build", "destroy"]
+assert table["host"]["processors"] > 0 and table["settings"]["rounds"] == 2
+assert table["interrupted"] is None and table["rounds_done"] == 2
+(row,) = table["rows"]
+assert row["name"] == "none" and row["works"] and row["why"] is None
+for name, runs in (("start", 6), ("build", 2), ("destroy", 6)):
+    figure = row["figures"][name]
+    assert figure["count"] == runs == len(figure["runs"]), figure
+    assert 0 < figure["least"] <= figure["median"] <= figure["most"], figure
+    assert figure["ratio"]["median"] == 1
+PY
+    [ -z "$(ls -A home/bench)" ]
+}
+
+@test "a build that fails is said with its last words, and is a failure" {
+    mkdir source
+    touch source/file
+    run -125 "$DAYFLY" bench --dir . --rows none --columns start,build -n 2 --source source \
+        --build 'echo the reason >&2; exit 3'
+    [[ $output == *"to first command"* ]]
+    [[ $output == *"build: status 1: the reason"* || $output == *"apt-get install gcc"* ]]
+}
+
+@test "bench ends at a signal with what it has, and leaves nothing" {
+    mkdir source
+    mkfifo started
+    # The third build waits for ever, with a child that ignores the signal.
+    cat > source/build <<BUILD
+echo >> "$PWD/count"
+[ "\$(wc -l < "$PWD/count")" -ge 3 ] || exit 0
+trap '' TERM
+echo x > "$PWD/started"
+sleep 98765
+BUILD
+    "$DAYFLY" bench --dir . --rows none --columns build -n 1000 --source source --build 'sh ./build' > text 2> err 3>&- &
+    bench=$!
+    read -r line < started
+    [ "$line" = x ]
+    kill -INT $bench
+    status=0
+    wait $bench || status=$?
+    [ "$status" -eq 130 ]
+    grep -qE '^  none  [0-9.]+ ' text
+    [ "$(echo dayfly-bench-*)" = 'dayfly-bench-*' ]
+    run ! pgrep -f "sleep 98765"
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env bats
+# dayfly bench: the shape of its table, not its figures.
+
+load common
+
+bench() { # OPTION...
+    timeout -k 10 $((LIMIT * 2)) "$DAYFLY" bench --image tests --dir "$TEST_DIR" -n 1 --disk-time 1s "$@"
+}
+
+# The row of the test's engine has figures in these columns, in the table on stdin.
+has_figures() { # COLUMN...
+    python3 -c '
+import json, sys
+table = json.load(sys.stdin)
+row = {r["name"]: r for r in table["rows"]}[sys.argv[1]]
+assert row["works"] and row["why"] is None, row
+for column in sys.argv[2:]:
+    figure = row["figures"][column]
+    assert 0 < figure["least"] <= figure["median"] <= figure["most"], (column, figure)
+    assert figure["ratio"] is None or figure["ratio"]["count"] > 0, (column, figure)
+' "$@"
+}
+
+@test "a row of this engine beside bare metal" {
+    [ "$ENGINE" != user ] || [ "$(id -u)" -eq 0 ] || skip "images are root's"
+    bench --rows "none,$ENGINE" --columns start,memory,destroy --json >"$TEST_DIR/table.json"
+    has_figures "$ENGINE" start memory destroy <"$TEST_DIR/table.json"
+    has_figures none start memory destroy <"$TEST_DIR/table.json"
+    # A place that is made takes longer than none.
+    jq -e '.rows[1].figures.start.median > .rows[0].figures.start.median' "$TEST_DIR/table.json"
+    nothing_left
+}
+
+@test "disks and a build, in a place of this engine" {
+    [ "$ENGINE" != user ] || [ "$(id -u)" -eq 0 ] || skip "images are root's"
+    [ "$ENGINE" = user ] || long
+    mkdir "$TEST_DIR/source"
+    echo one >"$TEST_DIR/source/file"
+    bench --rows "none,$ENGINE" --columns build,cpu,read,write --source "$TEST_DIR/source" \
+        --build 'grep -q one file' --json >"$TEST_DIR/table.json"
+    has_figures "$ENGINE" build read write <"$TEST_DIR/table.json"
+    jq -e '.settings.disk_tool == "dayfly'"'"'s own"' "$TEST_DIR/table.json" # the image has no fio
+    nothing_left
+}
+
+@test "a row that cannot run says why, and is a failure when it was asked for" {
+    mkdir "$TEST_DIR/bin"
+    PATH=$TEST_DIR/bin run "$DAYFLY" bench --dir "$TEST_DIR" -n 1 --image none-such --columns start --rows none,user,podman
+    [ "$status" -eq 125 ]
+    [[ "$output" == *"podman  cannot run here: podman is not installed: apt-get install podman"* ]]
+    [[ "$output" == *"there is no image none-such: dayfly image build --debian bookworm --include gcc,libc6-dev,make,fio none-such"* ]] ||
+        [ "$(id -u)" -ne 0 ]
+    [[ "$output" == *"to first command"* ]]
+}
