@@ -42,6 +42,9 @@ static int move_up(struct removal *removal, int parent_fd, const char *name)
     do {
         snprintf(up, sizeof(up), ".removed-%u", removal->moved++);
         r = renameat2(parent_fd, name, removal->top_fd, up, RENAME_NOREPLACE) < 0 ? -errno : 0;
+        /* Its ".." changes: that takes the right to write to it. */
+        if (r == -EACCES && fchmodat(parent_fd, name, 0700, 0) == 0)
+            r = renameat2(parent_fd, name, removal->top_fd, up, RENAME_NOREPLACE) < 0 ? -errno : 0;
     } while (r == -EEXIST);
     return r;
 }
@@ -52,6 +55,9 @@ static void remove_entry(struct removal *removal, int parent_fd, const char *nam
 {
     struct stat st;
     if (unlinkat(parent_fd, name, 0) == 0)
+        return;
+    /* A directory that was left read-only, as those of some package managers are. */
+    if (errno == EACCES && fchmod(parent_fd, 0700) == 0 && unlinkat(parent_fd, name, 0) == 0)
         return;
     if (errno != EISDIR && errno != EPERM) {
         note(removal, -errno);

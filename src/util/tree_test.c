@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -45,6 +46,28 @@ static void everything_below_goes(void **state)
     assert_int_equal(faccessat(top_fd, "t", F_OK, 0), -1);
 }
 
+static void directories_may_be_read_only(void **state)
+{
+    bool root = geteuid() == 0;
+    if (root) {
+        assert_int_equal(fchown(top_fd, 65534, 65534), 0);
+        assert_int_equal(seteuid(65534), 0);
+    }
+    assert_int_equal(mkdirat(top_fd, "t", 0700), 0);
+    assert_int_equal(mkdirat(top_fd, "t/read", 0700), 0);
+    assert_int_equal(mkdirat(top_fd, "t/read/only", 0700), 0);
+    touch(top_fd, "t/read/file");
+    touch(top_fd, "t/read/only/file");
+    assert_int_equal(fchmodat(top_fd, "t/read/only", 0555, 0), 0);
+    assert_int_equal(fchmodat(top_fd, "t/read", 0555, 0), 0);
+    assert_int_equal(fchmodat(top_fd, "t", 0555, 0), 0);
+    int r = tree_remove(top_fd, "t");
+    if (root)
+        assert_int_equal(seteuid(0), 0);
+    assert_int_equal(r, 0);
+    assert_int_equal(faccessat(top_fd, "t", F_OK, 0), -1);
+}
+
 static void links_are_not_followed(void **state)
 {
     touch(top_fd, "kept");
@@ -79,6 +102,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_below_goes),
+        cmocka_unit_test(directories_may_be_read_only),
         cmocka_unit_test(links_are_not_followed),
         cmocka_unit_test(depth_costs_no_descriptors),
     };
