@@ -32,7 +32,7 @@
 
 #define FD_PATH_BYTES 48
 
-enum step { DONE, USER_NAMESPACE, MOUNT_NAMESPACE, MEMORY, BASE, LAYERS, OVERLAY };
+enum step { DONE, USER_NAMESPACE, MOUNT_NAMESPACE, MEMORY, BASE, IDS, LAYERS, OVERLAY };
 
 struct report {
     enum step failed;
@@ -42,6 +42,7 @@ struct report {
 struct plan {
     int base_fd;
     int changes_fd; /* -1: in memory */
+    int idmap_fd;   /* 0: ids are shown as they are */
     bool user_namespace;
     char memory_size[24];
     char uid_line[40], gid_line[40];
@@ -84,6 +85,18 @@ static int reopen_here(int fd)
         return -1;
     }
     return again;
+}
+
+/* The base with other ids, attached over itself: a layer has to be somewhere in this namespace. */
+static int show_ids(int base_fd, int idmap_fd)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY,
+                              .userns_fd = (uint64_t)idmap_fd};
+    int fd = open_tree(base_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ||
+        move_mount(fd, "", base_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+        return -1;
+    return fd;
 }
 
 /* A tmpfs, attached within this namespace only: overlayfs takes no layer from anywhere else. */
@@ -173,6 +186,8 @@ static enum step build(const struct plan *plan, int *merged)
     int base_fd = reopen_here(plan->base_fd);
     if (base_fd < 0)
         return BASE;
+    if (plan->idmap_fd > 0 && (base_fd = show_ids(base_fd, plan->idmap_fd)) < 0)
+        return IDS;
     if (plan->changes_fd < 0) {
         if ((changes_fd = mount_memory(plan)) < 0)
             return MEMORY;
@@ -251,6 +266,10 @@ static int explain(const struct report *report, const struct cow_options *option
                          dir);
     case BASE:
         return err_errno(err, report->code, "%s, copy on write: cannot open it again", dir);
+    case IDS:
+        return err_errno(err, report->code,
+                         "%s, copy on write: its file system cannot show its files with other ids",
+                         dir);
     case LAYERS:
         return err_errno(err, report->code, "%s: cannot prepare the directory of changes",
                          options->changes ? options->changes : dir);
@@ -303,6 +322,7 @@ int cow_open(struct cow *cow, const struct cow_options *options, struct dayfly_e
     snprintf(plan.uid_line, sizeof(plan.uid_line), "%u %u 1", geteuid(), geteuid());
     snprintf(plan.gid_line, sizeof(plan.gid_line), "%u %u 1", getegid(), getegid());
     plan.base_fd = base_fd;
+    plan.idmap_fd = options->idmap_fd;
     plan.changes_fd = cow->lock_fd;
     int r = make(cow, &plan, options, err);
     if (r == 0 && fresh && options->changes)

@@ -44,6 +44,9 @@ struct cow_options {
     const char *changes; /* an empty directory, made if it is missing, or one that holds earlier changes
                             of the same `dir`; NULL: in memory */
     uint64_t memory_bytes; /* bound of the changes in memory; 0: half of what is available now */
+    int idmap_fd; /* a user namespace whose ids the files of `dir` are shown with (mount_setattr(2)),
+                     root's alone, borrowed; what is changed has those ids in the changes as well. 0:
+                     none */
 };
 
 /*

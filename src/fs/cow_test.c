@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fs/changes.h"
+#include "sandbox/idmap.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 #include "util/testing.h"
@@ -404,6 +405,39 @@ static void memory_is_bounded(void **state)
     assert_int_equal(r, -ENOSPC);
 }
 
+static void the_base_may_be_shown_with_other_ids(void **state)
+{
+    struct place *p = *state;
+    struct dayfly_err err = {0};
+    struct stat st;
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(fchownat(p->base_fd, "file", 1234, 1235, 0), 0);
+    assert_int_equal(fchown(p->base_fd, 1234, 1235), 0);
+    _cleanup_close_ int ids = idmap_make(1234, 1235, 2000, 2001, &err);
+    assert_true(ids >= 0);
+    const struct cow_options options = {.dir = p->base, .changes = p->changes, .idmap_fd = ids};
+    int r = cow_open(&p->cow, &options, &err);
+    if (r < 0) {
+        print_message("%s\n", err.msg);
+        skip(); /* the file system, or the kernel's overlay, does not map ids */
+    }
+    assert_int_equal(fstat(p->cow.fd, &st), 0);
+    assert_int_equal(st.st_uid, 2000);
+    assert_int_equal(st.st_gid, 2001);
+    assert_int_equal(fstatat(p->cow.fd, "file", &st, 0), 0);
+    assert_int_equal(st.st_uid, 2000);
+    assert_text(p->cow.fd, "file", "base");
+    /* What is changed keeps the ids that were shown; the base keeps its own. */
+    put(p->cow.fd, "file", "changed");
+    _cleanup_close_ int changes = open(p->changes, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(fstatat(changes, CHANGES_UPPER "/file", &st, 0), 0);
+    assert_int_equal(st.st_uid, 2000);
+    assert_text(p->base_fd, "file", "base");
+    assert_int_equal(fstatat(p->base_fd, "file", &st, 0), 0);
+    assert_int_equal(st.st_uid, 1234);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -420,6 +454,7 @@ int main(void)
         CASE(dropped_changes_are_gone),
         CASE(what_is_not_a_place_for_changes_is_refused),
         CASE(memory_is_bounded),
+        CASE(the_base_may_be_shown_with_other_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -128,7 +128,9 @@ int gather(const struct setup *setup, struct setup_gathered *out, struct dayfly_
         if (options->root_fd < 0)
             r = gather_folder(setup_host_folders[i], &out->folders[i], err);
     }
-    for (size_t i = 0; i < options->share_count && r == 0; i++)
-        r = gather_share(&options->shares[i], setup->idmap_fds[i], &out->shares[i], err);
+    for (size_t i = 0; i < options->share_count && r == 0; i++) {
+        if ((out->shares[i] = setup->cow_fds[i]) < 0)
+            r = gather_share(&options->shares[i], setup->idmap_fds[i], &out->shares[i], err);
+    }
     return r;
 }

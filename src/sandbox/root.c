@@ -51,7 +51,7 @@ static int make_parts(const struct setup *setup, int layer, struct setup_parts *
         char name[24];
         snprintf(name, sizeof(name), "cow%zu", i);
         parts->cow[i] = -1;
-        if (setup->options->shares[i].mode == DAYFLY_SHARE_COW)
+        if (setup->options->shares[i].mode == DAYFLY_SHARE_COW && setup->cow_fds[i] < 0)
             r = parts->cow[i] = mounts_part(layer, name, 0755);
     }
     return r < 0 ? err_errno(err, -r, "make the layer") : 0;

@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fs/cow.h"
 #include "sandbox/bare.h"
 #include "sandbox/filter.h"
 #include "sandbox/idmap.h"
@@ -36,6 +37,7 @@
 struct sandbox {
     struct sandbox_options options;
     struct sandbox_share shares[SANDBOX_MAX_SHARES];
+    struct cow cows[SANDBOX_MAX_SHARES]; /* of those whose changes are kept */
     struct setup setup;
     struct uids uids;
     struct cgroup group;
@@ -70,8 +72,10 @@ static struct sandbox *alloc(const struct sandbox_options *options)
         .group = &s->group,
         .lease_fd = -1,
     };
-    for (size_t i = 0; i < SANDBOX_MAX_SHARES; i++)
-        s->setup.idmap_fds[i] = -1;
+    for (size_t i = 0; i < SANDBOX_MAX_SHARES; i++) {
+        s->setup.idmap_fds[i] = s->setup.cow_fds[i] = -1;
+        s->cows[i] = (struct cow)COW_INIT;
+    }
     return s;
 }
 
@@ -124,10 +128,31 @@ static int make_idmaps(struct sandbox *s, struct dayfly_err *err)
     return 0;
 }
 
+/* Made out here, where the lock on the changes is the runner's, and moved in there. */
+static int make_cows(struct sandbox *s, struct dayfly_err *err)
+{
+    for (size_t i = 0; i < s->options.share_count; i++) {
+        char path[32];
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", s->shares[i].fd);
+        const struct cow_options options = {
+            .dir = path,
+            .changes = s->shares[i].changes,
+            .idmap_fd = s->setup.idmap_fds[i] < 0 ? 0 : s->setup.idmap_fds[i],
+        };
+        if (!options.changes)
+            continue;
+        int r = cow_open(&s->cows[i], &options, err);
+        if (r < 0)
+            return err_wrap(err, "share %s", s->shares[i].source);
+        s->setup.cow_fds[i] = s->cows[i].fd;
+    }
+    return 0;
+}
+
 static bool writes_to_host(const struct sandbox_options *options)
 {
     for (size_t i = 0; i < options->share_count; i++)
-        if (options->shares[i].mode == DAYFLY_SHARE_RW)
+        if (options->shares[i].mode == DAYFLY_SHARE_RW || options->shares[i].changes)
             return true;
     return false;
 }
@@ -218,7 +243,8 @@ int sandbox_new(struct sandbox **out, const struct sandbox_options *options, str
         do_without_root(s);
     if (r >= 0 && (r = s->setup.agent_fd = bare_agent(err)) >= 0 &&
         (r = s->setup.filter_fd = make_filter(s, err)) >= 0 && (r = make_idmaps(s, err)) == 0 &&
-        (r = make_channels(s, err)) == 0 && (r = give_birth(s, err)) == 0 && s->setup.user_namespace)
+        (r = make_cows(s, err)) == 0 && (r = make_channels(s, err)) == 0 &&
+        (r = give_birth(s, err)) == 0 && s->setup.user_namespace)
         r = map_own_ids(s, err);
     if (r < 0) {
         sandbox_free(s);
@@ -376,8 +402,10 @@ void sandbox_free(struct sandbox *s)
     close_fd(&s->setup.report_fd);
     close_fd(&s->setup.agent_fd);
     close_fd(&s->setup.filter_fd);
-    for (size_t i = 0; i < SANDBOX_MAX_SHARES; i++)
+    for (size_t i = 0; i < SANDBOX_MAX_SHARES; i++) {
         close_fd(&s->setup.idmap_fds[i]);
+        cow_close(&s->cows[i]);
+    }
     close_fd(&s->setup.lease_fd);
     uids_close(&s->uids);
     free(s);

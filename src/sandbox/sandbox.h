@@ -40,6 +40,8 @@ struct sandbox_share {
     int fd;             /* the same, as it was looked at; what has the path later must be it */
     const char *path;   /* inside: absolute */
     enum dayfly_share_mode mode;
+    const char
+        *changes;  /* with COW: a directory that keeps the difference (fs/cow.h); NULL: in memory */
     bool same_ids; /* owners are shown as they are, not the owner of the source as the job */
 };
 

@@ -55,14 +55,19 @@ static int be_born(const struct setup *setup, struct dayfly_err *err)
  */
 
 /* What the job writes goes to `part` of the layer. */
-static int place_cow(int share, int part, int root, const char *path, struct dayfly_err *err)
+static int place_cow(const struct setup *setup, int share, int part, int root, const char *path,
+                     struct dayfly_err *err)
 {
     struct stat st;
-    const struct mounts_setting overlay[] = {{"lowerdir", "lower"},
-                                             {"upperdir", "upper"},
-                                             {"workdir", "work"},
-                                             {"volatile", NULL},
-                                             {NULL, NULL}};
+    const struct mounts_setting overlay[] = {
+        {"lowerdir", "lower"},
+        {"upperdir", "upper"},
+        {"workdir", "work"},
+        {"volatile", NULL},
+        /* Who is not root has no other place for its marks, and without them no directory of the share
+         * can be removed. */
+        {setup->user_namespace ? "userxattr" : NULL, NULL},
+        {NULL, NULL}};
     /* Its place in the tree for now: overlayfs takes its directories by path. */
     _cleanup_close_ int layer = fcntl(part, F_DUPFD_CLOEXEC, 0);
     int r = mounts_place(part, root, path, err);
@@ -87,8 +92,8 @@ int shares_place(const struct setup *setup, const struct setup_gathered *gathere
     int r = 0;
     for (size_t i = 0; i < options->share_count && r == 0; i++) {
         const struct sandbox_share *share = &options->shares[i];
-        if (share->mode == DAYFLY_SHARE_COW)
-            r = place_cow(gathered->shares[i], parts->cow[i], root, share->path, err);
+        if (share->mode == DAYFLY_SHARE_COW && setup->cow_fds[i] < 0)
+            r = place_cow(setup, gathered->shares[i], parts->cow[i], root, share->path, err);
         else
             r = mounts_place(gathered->shares[i], root, share->path, err);
     }

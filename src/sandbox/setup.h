@@ -44,6 +44,7 @@ struct setup {
     const struct cgroup *group;
     int lease_fd;                      /* kept open */
     int idmap_fds[SANDBOX_MAX_SHARES]; /* user namespaces that show a share's owner as the job; -1 */
+    int cow_fds[SANDBOX_MAX_SHARES];   /* shares whose changes are kept, mounted nowhere yet; -1 */
 };
 
 void setup_run(const struct setup *setup) __attribute__((noreturn));
