@@ -17,6 +17,7 @@
     X(kernel)                                                                                          \
     X(fs)                                                                                              \
     X(changes)                                                                                         \
+    X(cache)                                                                                           \
     X(doctor)                                                                                          \
     X(bench)                                                                                           \
     X(validate)                                                                                        \

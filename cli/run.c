@@ -45,6 +45,12 @@ static const struct option_row rows[] = {
     {"share", 0, "SRC:DST[:OPTION,...]",
      "show the command the host's directory SRC at DST; options: rw, ro, cow and those above",
      OPTION_LIST(struct run_options, shares)},
+    {"cache", 0, "NAME:DST[:ro|private|promote]",
+     "show the command what earlier jobs left under NAME; what it writes is dropped (private, the "
+     "default) or, with --trusted, left for later ones",
+     OPTION_LIST(struct run_options, caches)},
+    {"trusted", 0, NULL, "let this run's --cache NAME:DST:promote take effect, if it succeeds",
+     OPTION_FLAG(struct run_options, trusted)},
     {"net", 0, "nat|none|tap:INTERFACE|socket:PATH[,OPTION...]",
      "the machine's network: its own, with ways out (the default), none, a tap interface, or a "
      "program's socket",
@@ -108,6 +114,8 @@ static const struct example examples[] = {
      "a build of the current directory"},
     {"dayfly run --share .:/src --workdir /src debian -- make",
      "the same where it is: what make writes is there afterwards"},
+    {"dayfly run --cache deps:/root/.cache:promote --trusted debian -- ./build",
+     "with what the build before it had fetched, for the one after it"},
     {"dayfly run --allow example.org:443 debian -- git clone https://example.org/project.git",
      "with one place to go to and no other"},
     {"dayfly run --secret TOKEN --artifact '/src/out/*.deb' debian -- ./build",
@@ -352,6 +360,31 @@ static int tell_artifacts(const struct call *call, const struct run_options *opt
     return lacks && options->artifact_required && !status ? EXIT_DAYFLY : status;
 }
 
+/* What did not become of a cache, though it was asked for. */
+static void tell_caches(const struct call *call, const struct run_options *options, const json_t *ended)
+{
+    static const struct {
+        const char *outcome, *text;
+        bool always;
+    } texts[] = {
+        {"untrusted", "was not promoted: the run is not marked --trusted", false},
+        {"superseded", "was not promoted: another job's generation became current meanwhile", false},
+        {"failed", "was not promoted", true},
+    };
+    size_t i;
+    json_t *row;
+    json_array_foreach (ended, i, row) {
+        const char *outcome = json_string_value(json_object_get(row, "outcome"));
+        const char *why = json_string_value(json_object_get(row, "why"));
+        for (size_t t = 0; t < sizeof(texts) / sizeof(*texts); t++)
+            if (outcome && strcmp(outcome, texts[t].outcome) == 0 &&
+                (texts[t].always || !options->quiet))
+                fprintf(stderr, "%s: cache %s %s%s%s\n", call->name,
+                        json_string_value(json_object_get(row, "name")), texts[t].text, why ? ": " : "",
+                        why ? why : "");
+    }
+}
+
 static int finish(const struct call *call, const struct run_request *request,
                   const struct report_file *report, struct job_result *result, struct audit *audit,
                   struct dayfly_err *err)
@@ -371,6 +404,8 @@ static int finish(const struct call *call, const struct run_request *request,
         fprintf(stderr, "%s: %s failed with status %d\n", call->name,
                 request->steps[result->last_step].name, status);
     status = tell_artifacts(call, options, &result->artifacts, status);
+    tell_caches(call, options, result->caches);
+    json_decref(result->caches);
     if (options->verbose)
         tell_times(&result->timings);
     status = end_audit(call, options, audit, result, status);
@@ -469,6 +504,10 @@ static int run(const struct call *call)
     if (job_shares_parse(options->shares.words, shares.count, &shares.list, &err) < 0)
         return command_fail(call, &err);
 
+    _cleanup_free_ struct job_cache *caches = NULL;
+    if (job_caches_parse(options->caches.words, options->caches.count, &caches, &err) < 0)
+        return command_fail(call, &err);
+
     struct job_net net;
     const struct job_net_words network = {
         .net = options->net,
@@ -497,6 +536,9 @@ static int run(const struct call *call)
         .user = options->user,
         .shares = shares.list,
         .share_count = shares.count,
+        .caches = caches,
+        .cache_count = options->caches.count,
+        .trusted = options->trusted,
         .net = &net,
         .secrets = secrets.list,
         .secret_count = secrets.count,
@@ -537,6 +579,7 @@ static int run(const struct call *call)
         return finish(call, &request, &report, &result, audit, &err);
     int status = r == -EINTR ? EXIT_SIGNAL + result.interrupted : command_fail(call, &err);
     json_decref(result.artifacts.rows);
+    json_decref(result.caches);
     if (result.console) {
         tell_console(result.console);
         free(result.console);
@@ -571,6 +614,16 @@ const struct command run_command = {
         "or, when that is root, to the owner of SRC, and is root's in the guest unless shown_uid=N and "
         "shown_gid=N say otherwise; with ids=identity, which is root's alone, ids are the same on both "
         "sides. What SRC contains is no part of the start state in the report.\n\n"
+        "--cache shows the command at DST the files of the cache NAME, of which there is one for all "
+        "jobs "
+        "of a data directory; one that nobody has used before is empty. With ro it can only be read; "
+        "with private, the default, it can be written to, and what was written is dropped; with "
+        "promote, what was written is what the next job finds, if this run is marked --trusted and "
+        "every command of it succeeds. Otherwise promote is the same as private. Nothing in a job "
+        "file or a sandbox can set --trusted. Jobs at once do not see each other's writing: the first "
+        "one that succeeds makes the next generation, and those that began from the one before it make "
+        "none. The files are shown as root's, or of the user whose number --user says. See 'dayfly "
+        "cache'.\n\n"
         "The machine has a network of its own, from which it reaches the world through the host's "
         "sockets, without privileges: everything but the host itself, link-local addresses and clouds' "
         "metadata services. --allow, which may be given several times, leaves only what it says: a "

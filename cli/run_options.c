@@ -21,19 +21,19 @@ static int no_memory(struct dayfly_err *err)
 /* -- lists --------------------------------------------------------------------------------------------
  */
 
-/* Whether `words` has one for the NAME of NAME or NAME=... */
-static bool names(const struct word_list *words, const char *word)
+/* Whether `words` has one for the NAME of NAME or NAME=..., with `end` for the sign behind it. */
+static bool names(const struct word_list *words, const char *word, const char *end)
 {
-    size_t len = strcspn(word, "=");
+    size_t len = strcspn(word, end);
     for (size_t i = 0; i < words->count; i++)
-        if (strcspn(words->words[i], "=") == len && strncmp(words->words[i], word, len) == 0)
+        if (strcspn(words->words[i], end) == len && strncmp(words->words[i], word, len) == 0)
             return true;
     return false;
 }
 
-/* Put the file's words in front of the command line's; by_name: but for those that the latter name as
+/* Put the file's words in front of the command line's; name_end: but for those that the latter name as
  * well. The new array is kept at *made. */
-static int add_words(struct word_list *list, const struct schema_words *words, bool by_name,
+static int add_words(struct word_list *list, const struct schema_words *words, const char *name_end,
                      const char ***made)
 {
     size_t n = 0;
@@ -41,7 +41,7 @@ static int add_words(struct word_list *list, const struct schema_words *words, b
     if (!all)
         return -ENOMEM;
     for (size_t i = 0; i < words->count; i++)
-        if (!by_name || !names(list, words->words[i]))
+        if (!name_end || !names(list, words->words[i], name_end))
             all[n++] = words->words[i];
     for (size_t i = 0; i < list->count; i++)
         all[n++] = list->words[i];
@@ -54,16 +54,17 @@ static int add_words(struct word_list *list, const struct schema_words *words, b
 static int merge_lists(struct run_request *r, const struct job_file *file)
 {
     struct run_options *o = &r->options;
-    bool ok = add_words(&o->env, &file->inherit, true, &r->lists[0]) == 0;
+    bool ok = add_words(&o->env, &file->inherit, "=", &r->lists[0]) == 0;
     const char **inherited = r->lists[0];
     r->lists[0] = NULL;
-    ok = ok && add_words(&o->env, &file->env, true, &r->lists[0]) == 0;
+    ok = ok && add_words(&o->env, &file->env, "=", &r->lists[0]) == 0;
     free(inherited);
-    return ok && add_words(&o->shares, &file->share_words, false, &r->lists[1]) == 0 &&
-                   add_words(&o->allow, &file->allow, false, &r->lists[2]) == 0 &&
-                   add_words(&o->publish, &file->publish, false, &r->lists[3]) == 0 &&
-                   add_words(&o->secrets, &file->secret_words, true, &r->lists[4]) == 0 &&
-                   add_words(&o->env_secrets, &file->env_secret_words, true, &r->lists[5]) == 0
+    return ok && add_words(&o->shares, &file->share_words, NULL, &r->lists[1]) == 0 &&
+                   add_words(&o->allow, &file->allow, NULL, &r->lists[2]) == 0 &&
+                   add_words(&o->publish, &file->publish, NULL, &r->lists[3]) == 0 &&
+                   add_words(&o->secrets, &file->secret_words, "=", &r->lists[4]) == 0 &&
+                   add_words(&o->env_secrets, &file->env_secret_words, "=", &r->lists[5]) == 0 &&
+                   add_words(&o->caches, &file->cache_words, ":", &r->lists[6]) == 0
                ? 0
                : -ENOMEM;
 }

@@ -13,9 +13,10 @@
 struct run_options {
     const char *file, *engine, *image;
     uint64_t cpus, memory, disk, timeout, artifact_limit;
-    struct word_list env, shares, allow, publish, secrets, env_secrets, for_hosts, artifacts;
+    struct word_list env, shares, caches, allow, publish, secrets, env_secrets, for_hosts, artifacts;
     const char *entrypoint, *workdir, *user, *kernel, *report, *net, *expect_state;
     bool interactive, tty, verbose, quiet, audit, artifact_required;
+    bool trusted; /* the command line's alone */
 };
 
 /* The two put together. */
@@ -25,7 +26,7 @@ struct run_request {
     struct job_file *file;   /* NULL: there is none */
 
     /* Made here; the strings are the command line's and the file's. */
-    const char **lists[6]; /* which options' lists point to */
+    const char **lists[7]; /* which options' lists point to */
     struct job_artifact_word *artifacts;
     size_t artifact_count;
     struct job_step *steps;

@@ -9,6 +9,7 @@
  *   command   run it, pass bytes and signals, wait for its end, copy its artifacts out
  *   destroy   pull the plug: nothing in the place is worth a clean shutdown, except what a machine's
  *             page cache still holds of shares that the job writes to
+ *   caches    what the job left in them becomes their next generation, or is dropped
  *
  * A `struct run` holds all of it; run_finish undoes whatever was reached.
  */
@@ -53,8 +54,11 @@ struct run {
     struct job_timings timings;
     struct place *place;
     struct guest *guest;
-    struct mask *mask; /* of the secrets; NULL: there are none */
-    json_t *steps;     /* for the report; NULL: none has ended */
+    struct job_options given; /* to the place: with the caches among the shares */
+    struct job_caches *caches;
+    json_t *cache_state; /* for the start state; NULL: there are none */
+    struct mask *mask;   /* of the secrets; NULL: there are none */
+    json_t *steps;       /* for the report; NULL: none has ended */
 };
 
 static uint64_t since(const struct run *run)
@@ -68,6 +72,12 @@ static void say(const struct run *run, const char *what)
         run->options->progress(run->options->opaque, what);
 }
 
+/* The person's word, else the image's, where an empty text is none. */
+static const char *either(const char *own, const char *image, const char *otherwise)
+{
+    return own ? own : image && *image ? image : otherwise;
+}
+
 /* -- open and create -------------------------------------------------------------------------- */
 
 static bool uses_border(const struct job_options *options)
@@ -78,16 +88,39 @@ static bool uses_border(const struct job_options *options)
     return false;
 }
 
+/* The places know of shares alone. */
+static int open_caches(struct run *run, struct dayfly_err *err)
+{
+    const struct job_options *options = run->options;
+    int r = job_caches_open(&run->caches, options->caches, options->cache_count, options->trusted,
+                            options->shares, options->share_count, err);
+    if (r == 0)
+        run->given.shares = job_caches_shares(run->caches, &run->given.share_count);
+    return r;
+}
+
+/* The user that the image names is known once it is open. */
+static int settle_caches(struct run *run, struct dayfly_err *err)
+{
+    if (!run->options->cache_count)
+        return 0;
+    job_caches_show_to(run->caches, either(run->options->user, run->place->image.config.user, NULL));
+    run->cache_state = job_caches_state(run->caches);
+    return run->cache_state ? 0 : err_set(err, ENOMEM, "out of memory");
+}
+
 static int open_parts(struct run *run, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
-    int r = job_secrets_check(options->secrets, options->secret_count, options->shares,
-                              options->share_count, err);
+    int r = job_secrets_check(options->secrets, options->secret_count, run->given.shares,
+                              run->given.share_count, err);
     if (r == 0)
         r = job_secrets_mask(options->secrets, options->secret_count, options->log, &run->mask, err);
     if (r == 0 && uses_border(options) && !run->place->ops->net_report)
         r = err_set(err, ENOTSUP, "--for-host needs a machine: engine kvm or tcg");
-    return r < 0 ? r : run->place->ops->open(run->place, err);
+    if (r == 0)
+        r = run->place->ops->open(run->place, err);
+    return r < 0 ? r : settle_caches(run, err);
 }
 
 /* Once the parts are open. */
@@ -98,6 +131,7 @@ static struct start_state state_of(const struct run *run)
         .shares = options->shares,
         .share_count = options->share_count,
         .net = place_has_net(run->place) ? options->net : NULL,
+        .caches = run->cache_state,
     };
     run->place->ops->state(run->place, &state);
     return state;
@@ -297,12 +331,6 @@ static const char **command_of(const struct job_options *options, const struct o
                 own ? options->argv : (const char *const *)image->cmd);
 }
 
-/* The person's word, else the image's, where an empty text is none. */
-static const char *either(const char *own, const char *image, const char *otherwise)
-{
-    return own ? own : image && *image ? image : otherwise;
-}
-
 static const char *cwd_of(const struct run *run)
 {
     return either(run->options->workdir, run->place->image.config.working_dir, "/");
@@ -435,7 +463,7 @@ static int collect(struct run *run, struct job_result *result, struct dayfly_err
 static bool writes_to_shares(const struct job_options *options)
 {
     for (size_t i = 0; i < options->share_count; i++)
-        if (options->shares[i].mode != DAYFLY_SHARE_RO)
+        if (options->shares[i].mode == DAYFLY_SHARE_RW || options->shares[i].changes)
             return true;
     return false;
 }
@@ -459,7 +487,31 @@ static void run_finish(struct run *run)
     guest_free(run->guest);
     mask_free(run->mask);
     json_decref(run->steps);
+    json_decref(run->cache_state);
     run->place->ops->free(run->place);
+}
+
+/* A job that went well, as whoever reads its caches next expects: all of it ran, to its own end. */
+static bool has_succeeded(const struct job_result *result)
+{
+    const struct guest_result *guest = &result->guest;
+    return guest_result_status(guest) == 0 && !guest->timed_out && !guest->interrupted &&
+           !result->interrupted && !result->artifacts.failed.code;
+}
+
+/* Behind run_finish: nothing of the job is there that could write. */
+static int end_caches(struct run *run, bool succeeded, struct job_result *result,
+                      struct dayfly_err *err)
+{
+    int r = 0;
+    if (run->caches && run->options->cache_count &&
+        !(result->caches = job_caches_end(run->caches, succeeded)))
+        r = err_set(err, ENOMEM, "out of memory");
+    if (r == 0 && result->report && result->caches &&
+        json_object_set(result->report, "caches", result->caches) < 0)
+        r = err_set(err, ENOMEM, "out of memory for the report");
+    job_caches_free(run->caches);
+    return r;
 }
 
 /* What the report says of a place that is about to go. */
@@ -478,8 +530,8 @@ static int run_all(struct run *run, struct job_result *result, struct report_fac
 {
     int r;
     say(run, "preparing");
-    if ((r = open_parts(run, err)) < 0 || (r = expect_state(run, err)) < 0 ||
-        (r = create(run, err)) < 0)
+    if ((r = open_caches(run, err)) < 0 || (r = open_parts(run, err)) < 0 ||
+        (r = expect_state(run, err)) < 0 || (r = create(run, err)) < 0)
         return r;
     snprintf(result->engine, sizeof(result->engine), "%s", run->place->ops->engine(run->place));
     result->uid = run->place->uid;
@@ -516,12 +568,13 @@ int job_run(const struct job_options *options, struct job_result *result, struct
     if (!run.place)
         return err_set(err, ENOMEM, "out of memory");
     run.place->ops = ops;
-    run.place->options = options;
+    run.place->options = &run.given;
+    run.given = *options;
 
     int r = run_all(&run, result, &facts, err);
     uint64_t end = clock_ns();
     bool ran = r == 0;
-    if (ran && ops->writes_back && writes_to_shares(options))
+    if (ran && ops->writes_back && writes_to_shares(&run.given))
         r = write_back(&run, &result->interrupted, err);
     say(&run, NULL);
     if (r < 0 && r != -EINTR) {
@@ -538,6 +591,8 @@ int job_run(const struct job_options *options, struct job_result *result, struct
         begin_report(&run, &facts, result);
     run_finish(&run);
     run.timings.destroy_ns = clock_ns() - end;
+    int kept = end_caches(&run, r == 0 && has_succeeded(result), result, err);
+    r = r < 0 ? r : kept;
     run.timings.total_ns = since(&run);
     result->timings = run.timings;
     if (result->report && report_end(result->report, &result->timings) < 0) {

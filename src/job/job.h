@@ -8,7 +8,8 @@
  *
  * Everything a job makes on the host is unnamed (memfds, unnamed files, socketpairs, anonymous memory)
  * or is a process that dies with the calling one, so that however the caller ends, nothing is left.
- * What it writes to its shares is what it is there for, and stays.
+ * What it writes to its shares is what it is there for, and stays; of what it writes to caches there
+ * may be some in their .work, if the caller is killed, until caches are opened the next time.
  */
 
 #include <stdbool.h>
@@ -17,6 +18,7 @@
 #include "dayfly/error.h"
 #include "dayfly/vm.h"
 #include "job/artifact.h"
+#include "job/cache.h"
 #include "job/guest_pump.h"
 #include "job/net.h"
 #include "job/secret.h"
@@ -53,6 +55,9 @@ struct job_options {
     const char *user;               /* NULL: the image's */
     const struct job_share *shares; /* from job_shares_parse */
     size_t share_count;
+    const struct job_cache *caches; /* from job_caches_parse */
+    size_t cache_count;
+    bool trusted;               /* a cache of policy promote may become what the job made of it */
     const struct job_net *net;  /* from job_net_parse; NULL: none */
     struct job_secret *secrets; /* from job_secrets_load; wiped once they have been sent */
     size_t secret_count;
@@ -99,9 +104,10 @@ struct job_result {
     size_t last_step;          /* its index */
     int interrupted;           /* the signal that ended the run before the command began, or 0 */
     struct job_artifact_result artifacts; /* the caller json_decrefs its rows */
+    void *caches; /* a json_t of rows (job/cache.h), NULL: none; the caller json_decrefs it */
     struct job_timings timings;
     char engine[8];
-    uid_t uid; /* made for the job on this host, and nobody's now; 0: none */
+    uid_t uid;     /* made for the job on this host, and nobody's now; 0: none */
     void *report;  /* a json_t, when wanted and the command ran; the caller json_decrefs it */
     char *console; /* what the guest's kernel said, when the machine failed; NULL; the caller frees */
 };

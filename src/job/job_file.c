@@ -9,6 +9,7 @@
 #include "config/schema_rows.h"
 #include "config/validate.h"
 #include "job/artifact.h"
+#include "job/cache.h"
 #include "job/job.h"
 #include "job/layer.h"
 #include "util/arith.h"
@@ -25,6 +26,20 @@ static const struct schema_row share_rows[] = {
      .max = PROTO_PATH_BYTES - 1, .help = "Where the command sees it."},
     {"options", TEXT(struct job_file_share, options), .example = "ro,cache=always", .fallback = "rw",
      .help = "As behind the second colon of `--share`, with commas between them."},
+    {0},
+};
+
+static const struct job_file_cache blank_cache;
+static const struct schema_row cache_rows[] = {
+    {"name", NAME(struct job_file_cache, name), .required = true, .max = CACHE_NAME_BYTES - 1,
+     .example = "deps", .help = "Of all jobs of this data directory that say the same."},
+    {"path", TEXT(struct job_file_cache, path), .required = true, .example = "/root/.cache",
+     .max = PROTO_PATH_BYTES - 1, .help = "Where the command sees it."},
+    {"policy", CHOICE(struct job_file_cache, policy, job_cache_policies), .example = "promote",
+     .fallback = "private",
+     .help = "What becomes of what is written: nothing can be (`ro`), it is dropped (`private`), or "
+             "the next job finds it (`promote`): if this one succeeds, and if the run is marked with "
+             "`--trusted`, which a file cannot say."},
     {0},
 };
 
@@ -103,6 +118,9 @@ static const struct schema_row rows[] = {
      .help = "Variables that are taken from dayfly's own environment, when they are there."},
     {"shares", LIST(struct job_file, shares, share_count, share_rows, blank_share),
      .max = CONFIG_MAX_SHARES, .fallback = "none", .help = "Directories of the host (`--share`)."},
+    {"caches", LIST(struct job_file, caches, cache_count, cache_rows, blank_cache),
+     .max = CONFIG_MAX_SHARES, .fallback = "none",
+     .help = "What earlier jobs left for later ones (`--cache`)."},
     {"net", TEXT(struct job_file, net), .example = "none", .fallback = "nat",
      .help = "The network, as behind `--net`."},
     {"allow", WORDS(struct job_file, allow), .max = JOB_FILE_MAX_WORDS,
@@ -182,6 +200,29 @@ static void make_share(struct validator *v, struct job_file *file, size_t i)
         job_shares_free(parsed, 1);
 }
 
+static void make_cache(struct validator *v, struct job_file *file, size_t i)
+{
+    const struct job_file_cache *cache = &file->caches[i];
+    struct dayfly_err err = {0};
+    struct job_cache *parsed;
+    place where;
+    _cleanup_free_ char *word = NULL;
+    snprintf(where, sizeof(where), "caches[%zu]", i);
+    if (!cache->name || !cache->path)
+        return; /* reported: they are required */
+    if (asprintf(&word, "%s:%s:%s", cache->name, cache->path, job_cache_policies[cache->policy]) < 0)
+        word = NULL;
+    if (!word || schema_append_word(&file->cache_words, word) < 0) {
+        validate_fault(v, where, NULL, "out of memory");
+        return;
+    }
+    /* With those before it: a name is there once. */
+    if (job_caches_parse((const char *const *)file->cache_words.words, file->cache_words.count, &parsed,
+                         &err) < 0)
+        tell(v, where, &err);
+    free(parsed);
+}
+
 static void make_secret(struct validator *v, struct job_file *file, size_t i)
 {
     const struct job_file_secret *secret = &file->secrets[i];
@@ -239,6 +280,8 @@ static void check_rest(void *opaque, struct validator *v)
         check_step(v, file, i);
     for (size_t i = 0; i < file->share_count; i++)
         make_share(v, file, i);
+    for (size_t i = 0; i < file->cache_count; i++)
+        make_cache(v, file, i);
     for (size_t i = 0; i < file->secret_count; i++)
         make_secret(v, file, i);
     for (size_t i = 0; i < file->artifact_count; i++)
@@ -286,6 +329,7 @@ void job_file_free(struct job_file *file)
     schema_free(file, rows);
     static const struct schema_row made[] = {
         {"share_words", WORDS(struct job_file, share_words)},
+        {"cache_words", WORDS(struct job_file, cache_words)},
         {"secret_words", WORDS(struct job_file, secret_words)},
         {"env_secret_words", WORDS(struct job_file, env_secret_words)},
         {0},
@@ -297,7 +341,8 @@ void job_file_free(struct job_file *file)
 
 bool job_file_is_one(const char *path)
 {
-    static const char *const ours[] = {"image", "steps", "command", "artifacts", "secrets", NULL};
+    static const char *const ours[] = {"image",   "steps",  "command", "artifacts",
+                                       "secrets", "caches", NULL};
     static const char *const theirs[] = {"linux", "disks", "vsock", "consoles", NULL};
     return schema_file_has_key(path, ours, theirs);
 }
@@ -341,9 +386,9 @@ static const char head[] =
     "- **Options of the command line come on top**: a single value replaces the file's; variables, "
     "secrets, "
     "shares,\n"
-    "  artifacts and rules of the network are added, and a variable or secret of the same name "
-    "replaces "
-    "the file's.\n"
+    "  caches, artifacts and rules of the network are added, and a variable, secret or cache of the "
+    "same name replaces\n"
+    "  the file's.\n"
     "  Words behind the options are the command, instead of `command` and `steps`: `dayfly run -f "
     "job.yaml "
     "-- make test`.\n"

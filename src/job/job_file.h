@@ -27,6 +27,11 @@ struct job_file_share {
     char *source, *path, *options;
 };
 
+struct job_file_cache {
+    char *name, *path;
+    unsigned policy; /* of job_cache_policies */
+};
+
 struct job_file_secret {
     char *name, *env, *file;
     bool variable;
@@ -53,6 +58,8 @@ struct job_file {
     struct schema_words env, inherit;
     struct job_file_share *shares;
     size_t share_count;
+    struct job_file_cache *caches;
+    size_t cache_count;
     char *net;
     struct schema_words allow, publish;
     struct job_file_secret *secrets;
@@ -64,7 +71,7 @@ struct job_file {
     char *report, *expect_state;
 
     char *folder; /* of the file, "" or with a slash at its end */
-    struct schema_words share_words;
+    struct schema_words share_words, cache_words;
     struct schema_words secret_words, env_secret_words;
 };
 

@@ -74,6 +74,9 @@ static void test_all_that_can_be_said(void **state)
                  "shares:\n"
                  "  - {source: src, path: /src, options: ro}\n"
                  "  - {source: /tmp, path: /host}\n"
+                 "caches:\n"
+                 "  - {name: deps, path: /c, policy: promote}\n"
+                 "  - {name: tools, path: /t}\n"
                  "net: none\n"
                  "secrets:\n"
                  "  - name: TOKEN\n"
@@ -106,6 +109,9 @@ static void test_all_that_can_be_said(void **state)
     assert_int_equal(file->share_words.count, 2);
     assert_string_equal(file->share_words.words[0], "in/src:/src:ro");
     assert_string_equal(file->share_words.words[1], "/tmp:/host");
+    assert_int_equal(file->cache_words.count, 2);
+    assert_string_equal(file->cache_words.words[0], "deps:/c:promote");
+    assert_string_equal(file->cache_words.words[1], "tools:/t:private");
     assert_string_equal(file->secret_words.words[0], "TOKEN=env:TOKEN");
     assert_string_equal(file->secret_words.words[1], "key.pem=file:in/key.pem");
     assert_string_equal(file->env_secret_words.words[0], "API=env:CI_API");
@@ -162,6 +168,14 @@ static void test_faults_have_their_place(void **state)
         {"image: a\nshares:\n  - {source: src, path: /proc}\n", "3:5 shares[0]: "},
         {"image: a\nshares:\n  - {path: /src}\n",
          "3:5 shares[0].source: missing | write `source: src`\n"},
+        {"image: a\ncaches:\n  - {name: ../a, path: /c}\n", "3:12 caches[0].name: "},
+        {"image: a\ncaches:\n  - {name: .a, path: /c}\n", "3:5 caches[0]: cache .a:/c:private: "},
+        {"image: a\ncaches:\n  - {name: a, path: /c}\n  - {name: a, path: /d}\n",
+         "4:5 caches[1]: the cache a is there twice\n"},
+        {"image: a\ncaches:\n  - {name: a, path: /c, policy: rw}\n", "3:33 caches[0].policy: "},
+        {"image: a\ncaches:\n  - {name: a, path: /c, trusted: true}\n",
+         "3:25 caches[0]: unknown key \"trusted\""},
+        {"image: a\ntrusted: true\n", "2:1 : unknown key \"trusted\""},
         {"image: a\nsecrets:\n  - {name: A, env: B, file: C}\n",
          "3:5 secrets[0]: it has both env and file | leave out one of the two\n"},
         {"image: a\nartifacts:\n  - {path: x, to: /etc/passwd/x}\n", "3:5 artifacts[0]: "},

@@ -57,6 +57,10 @@ static int none_open(struct place *place, struct dayfly_err *err)
     const struct job_net *net = options->net;
     bool host_net = !net || (net->present && net->mode == DAYFLY_NET_NAT && !*net->options &&
                              !net->allow[0] && !net->publish[0]);
+    if (options->cache_count)
+        return err_set(err, ENOTSUP,
+                       "engine none has no place to show a cache at: take engine user, or leave "
+                       "--cache away");
     if (options->user || options->kernel || options->share_count || !host_net || options->cpus ||
         options->memory_bytes || options->disk_bytes)
         return err_set(

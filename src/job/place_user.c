@@ -60,9 +60,10 @@ static int check_options(const struct job_options *options, struct dayfly_err *e
         return err_set(err, ENOTSUP, "engine user runs on the host's kernel: leave --kernel away");
     if (options->net && options->net->present && options->net->mode != DAYFLY_NET_NAT)
         return err_set(err, ENOTSUP, "engine user has --net nat and none");
+    /* They would have the job's uid, which is nobody's soon. A cache's get their owner later. */
     for (size_t i = 0; i < options->share_count; i++) {
         const struct job_share *share = &options->shares[i];
-        if (share->changes)
+        if (share->changes && !share->is_cache)
             return err_set(err, ENOTSUP, "share %s: engine user keeps no changes (changes=)",
                            share->source);
     }
@@ -118,6 +119,7 @@ static int user_create(struct place *place, struct dayfly_err *err)
             .fd = place->share_fds[i],
             .path = options->shares[i].path,
             .mode = options->shares[i].mode,
+            .changes = options->shares[i].changes,
             .same_ids = options->shares[i].ids == DAYFLY_SHARE_IDENTITY,
         };
     int r = place_has_net(place) ? start_nat(u, err) : 0;

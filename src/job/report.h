@@ -7,7 +7,7 @@
  * machine is still there to be asked, ended with the times.
  *
  *   dayfly, engine, why, image, kernel_release
- *   start_state   {digest, kernel, image, agent, machine}
+ *   start_state   {digest, kernel, image, agent, machine}, and caches where there are some
  *   timings_ms    {create, boot, ready, command, destroy, total}
  *   shares        [{source, path, mode}]: what start_state does not cover the content of
  *   network       {mode}, and of a nat {names, refused, ...}: what it asked for and was refused
@@ -15,6 +15,7 @@
  *   audit         {clean, left: [{kind, name}]}: by the caller, when all is gone (audit.h)
  *   steps         when there are some: [{name, ms, code, signal, timed_out}], of those that ran
  *   artifacts     when there were to be some: rows as in job/artifact.h
+ *   caches        when there are some: rows as in job/cache.h; by job.c, when they have been promoted
  *   resources     {cpu_ms, guest_memory_peak_bytes, overhead_bytes}
  */
 

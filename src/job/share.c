@@ -138,8 +138,8 @@ static int check_place(const char *path, struct dayfly_err *err)
     return 0;
 }
 
-/* The place in the guest: "//a/./b/" is "/a/b". */
-static int parse_place(struct job_share *share, const char *text, struct dayfly_err *err)
+/* "//a/./b/" is "/a/b". */
+int job_share_parse_place(const char *text, char out[PROTO_PATH_BYTES], struct dayfly_err *err)
 {
     _cleanup_free_ char *printable = strdup(text);
     if (!printable)
@@ -155,17 +155,17 @@ static int parse_place(struct job_share *share, const char *text, struct dayfly_
         if (len == 2 && memcmp(text, "..", 2) == 0)
             return err_set(err, EINVAL, "the place in the guest has \"..\" in it: write where it is");
         if (len && !(len == 1 && *text == '.')) {
-            if (used + 1 + len >= sizeof(share->path))
-                return err_set(err, ENAMETOOLONG, "the place in the guest is longer than %zu bytes",
-                               sizeof(share->path) - 1);
-            share->path[used++] = '/';
-            memcpy(share->path + used, text, len);
+            if (used + 1 + len >= PROTO_PATH_BYTES)
+                return err_set(err, ENAMETOOLONG, "the place in the guest is longer than %d bytes",
+                               PROTO_PATH_BYTES - 1);
+            out[used++] = '/';
+            memcpy(out + used, text, len);
             used += len;
         }
         text += len;
     }
-    share->path[used] = '\0';
-    return check_place(share->path, err);
+    out[used] = '\0';
+    return check_place(out, err);
 }
 
 static int parse(struct job_share *share, const char *word, struct dayfly_err *err)
@@ -187,7 +187,7 @@ static int parse(struct job_share *share, const char *word, struct dayfly_err *e
     share->source = strdup(copy);
     if (!share->source)
         return err_set(err, ENOMEM, "out of memory");
-    int r = parse_place(share, place + 1, err);
+    int r = job_share_parse_place(place + 1, share->path, err);
     return r < 0 || !options ? r : parse_options(share, options, err);
 }
 

@@ -19,6 +19,7 @@ struct job_share {
     char path[PROTO_PATH_BYTES]; /* in the guest: absolute, without ".", ".." and doubled slashes */
     enum dayfly_share_mode mode;
     char *changes; /* with COW: a directory that keeps the difference; NULL: in memory */
+    bool is_cache; /* made by job/cache.h, and not by words */
     enum dayfly_share_cache cache;
     enum dayfly_share_ids ids; /* not MAP */
     uint32_t shown_uid, shown_gid;
@@ -39,6 +40,9 @@ struct job_share {
 int job_shares_parse(const char *const *words, size_t count, struct job_share **out,
                      struct dayfly_err *err);
 void job_shares_free(struct job_share *shares, size_t count);
+
+/* Read a place in the guest: absolute, and not one that the system lives by. */
+int job_share_parse_place(const char *text, char out[PROTO_PATH_BYTES], struct dayfly_err *err);
 
 /* The source, open O_PATH, or -errno: it has to be a directory that allows what the mode promises. */
 int job_share_open(const struct job_share *share, struct dayfly_err *err);

@@ -76,6 +76,10 @@ json_t *start_state_json(const struct start_state *state)
         return NULL;
     json_t *result = json_pack("{s:s, s:s, s:s, s:s}", "kernel", state->kernel, "image", state->image,
                                "agent", agent, "machine", machine);
+    if (result && state->caches && json_object_set(result, "caches", state->caches) < 0) {
+        json_decref(result);
+        return NULL;
+    }
     if (!result || !digest_json(result, whole) ||
         json_object_set_new(result, "digest", json_string(whole)) < 0) {
         json_decref(result);

@@ -7,7 +7,8 @@
  * parts as one JSON object with sorted keys and no white space.
  *
  * Of a job's shares the description counts (where they are in the guest, and how), not where they come
- * from and not what is in them; of its network what was said of the guest's end of the cable.
+ * from and not what is in them; of its caches their generations, which never change; of its network
+ * what was said of the guest's end of the cable.
  */
 
 #include <jansson.h>
@@ -25,9 +26,11 @@ struct start_state {
     const struct job_share *shares; /* sorted by path */
     size_t share_count;
     const struct job_net *net; /* NULL: none */
+    json_t *caches;            /* from job_caches_state, borrowed; NULL: none */
 };
 
-/* {"digest", "kernel", "image", "agent", "machine"}; NULL when memory runs out. */
+/* {"digest", "kernel", "image", "agent", "machine"}, and "caches" where there are some; NULL when
+ * memory runs out. */
 json_t *start_state_json(const struct start_state *state);
 
 /* 0 when `digest` is this state's; -ESTALE when it is another's, with both in err; -EINVAL for a text
