@@ -564,10 +564,43 @@ def dies_with_its_parent(world):
         os.close(pidfd)
 
 
+def of_namespace(namespace):
+    """The names of the processes in a network namespace."""
+    found, wanted = [], os.fstat(namespace.fd).st_ino
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit() and os.stat(f"/proc/{entry}/ns/net").st_ino == wanted:
+                with open(f"/proc/{entry}/comm") as file:
+                    found.append(file.read().strip())
+        except OSError:
+            pass
+    return found
+
+
+def a_kill_at_any_moment(world):
+    """Of the start: both helpers are gone with their parent, however far they have come."""
+    names(world)
+    seen = set()
+    for moment in range(40):
+        with world.host:
+            process = subprocess.Popen(
+                [Nat.relay, str(world.guest.fd), world.resolv_conf.name, "0", "0", "--", "--", path("ca.pem"),
+                 path("border.pem"), f"{API}={value()}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                pass_fds=[world.guest.fd])
+        time.sleep(moment * 0.004)
+        seen.update(of_namespace(world.host))
+        process.kill()
+        process.communicate()
+        start = time.monotonic()
+        while left := of_namespace(world.host):
+            check(time.monotonic() - start < LIMIT, f"left: {left}")
+    check("dayfly-nat" in seen, seen)
+
+
 CASES = [a_secret_goes_to_its_host_alone, what_a_host_says_back, nobody_else_has_the_value,
          hosts_prove_who_they_are, without_tls, only_the_hosts_of_secrets, the_certificate_authority,
          private_addresses_need_rules, many_connections, slow_readers, more_guests_than_descriptors,
-         the_end_of_the_border, dies_with_its_parent]
+         the_end_of_the_border, dies_with_its_parent, a_kill_at_any_moment]
 
 if __name__ == "__main__":
     make_certificates()
