@@ -18,7 +18,8 @@
  *                   CAP_SYS_ADMIN, else skipped
  *   2. user         another user's ids, and no supplementary groups; where asked for
  *   3. capabilities all but the ones asked for, and no new privileges
- *   4. landlock     files only below the directories given; skipped where the kernel has none
+ *   4. landlock     files only below the directories given, and no Unix sockets by abstract names (from
+ *                   Linux 6.12 on); skipped where the kernel has none
  *   5. seccomp      the listed system calls; every other one fails with EPERM
  *
  * All of it is for ever. Set-up is over before the first stage. Afterwards landlock lets nothing be

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/landlock.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -195,12 +197,12 @@ static void *further_threads_inherit(void *opaque)
 
 static const struct isolate_call network_calls[] = {
     ISOLATE_CALL_IF(socket, 0, UINT64_MAX, AF_UNIX),
+    ISOLATE_CALL_IF(socket, 0, UINT64_MAX, AF_INET),
     ISOLATE_CALL(connect),
     ISOLATE_CALL_IF(prctl, 0, UINT64_MAX, PR_GET_PDEATHSIG),
 };
 
-/* Whether a socket of the network namespace that there was before can be reached afterwards. */
-static bool reaches_its_network(bool keep)
+static void lock_up_with_network(bool keep, unsigned *applied)
 {
     const struct isolate_options options = {
         .calls = {isolate_base_calls, ISOLATE_CALLS(network_calls)},
@@ -209,16 +211,23 @@ static bool reaches_its_network(bool keep)
         .uid = geteuid() ? geteuid() : 65534,
         .gid = geteuid() ? getegid() : 65534,
     };
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    socklen_t len = sizeof(name);
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), death_signal = 0;
-    unsigned applied;
-    CHECK(bind(listener, (struct sockaddr *)&name, sizeof(name.sun_family)) == 0); /* abstract */
-    CHECK(listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&name, &len) == 0);
+    int death_signal = 0;
     CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
-    CHECK(isolate_thread(&options, &applied, NULL) == 0);
+    CHECK(isolate_thread(&options, applied, NULL) == 0);
     CHECK(prctl(PR_GET_PDEATHSIG, &death_signal) == 0 && death_signal == SIGKILL);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+/* Whether a socket of the network namespace that there was before can be reached afterwards. */
+static bool reaches_its_network(bool keep)
+{
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(name);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    unsigned applied;
+    CHECK(bind(listener, (struct sockaddr *)&name, sizeof(name)) == 0 && listen(listener, 1) == 0);
+    CHECK(getsockname(listener, (struct sockaddr *)&name, &len) == 0);
+    lock_up_with_network(keep, &applied);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     return connect(fd, (struct sockaddr *)&name, len) == 0 || !(applied & ISOLATE_NAMESPACES);
 }
 
@@ -233,6 +242,25 @@ static void *loses_its_network(void *opaque)
 {
     (void)opaque;
     CHECK(geteuid() != 0 || !reaches_its_network(false));
+    return NULL;
+}
+
+/* With the network come the names of Unix sockets in it that are in no file system. */
+static void *reaches_no_unix_sockets(void *opaque)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof(name);
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    unsigned applied;
+    (void)opaque;
+    CHECK(bind(listener, (struct sockaddr *)&name, sizeof(name.sun_family)) == 0);
+    CHECK(listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&name, &len) == 0);
+    lock_up_with_network(true, &applied);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(fd >= 0);
+    if (abi >= 6)
+        REFUSED(connect(fd, (struct sockaddr *)&name, len));
     return NULL;
 }
 
@@ -304,6 +332,7 @@ CASE(cannot_attack)
 CASE(further_threads_inherit)
 CASE(keeps_its_network)
 CASE(loses_its_network)
+CASE(reaches_no_unix_sockets)
 
 static void test_capabilities_are_dropped(void **state)
 {
@@ -318,13 +347,10 @@ static void test_capabilities_are_dropped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_does_its_work),
-        TEST(test_cannot_reach_other_files),
-        TEST(test_cannot_attack),
-        TEST(test_further_threads_inherit),
-        TEST(test_keeps_its_network),
-        TEST(test_loses_its_network),
-        TEST(test_capabilities_are_dropped),
+        TEST(test_does_its_work),           TEST(test_cannot_reach_other_files),
+        TEST(test_cannot_attack),           TEST(test_further_threads_inherit),
+        TEST(test_keeps_its_network),       TEST(test_loses_its_network),
+        TEST(test_reaches_no_unix_sockets), TEST(test_capabilities_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

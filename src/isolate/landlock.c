@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stage 4: landlock(7). Files below the given directories and nowhere else, whatever path or magic link
- * leads there; below a read-only one, only reading. */
+ * leads there; below a read-only one, only reading. And no Unix sockets by name but those in the file
+ * system, which somebody with the host's network would have else. */
 #include <errno.h>
 #include <linux/landlock.h>
 #include <sys/prctl.h>
@@ -14,6 +15,13 @@
 /* Newer than Debian 12's headers; the numbers are the kernel's interface. */
 #define ACCESS_FS_TRUNCATE  (UINT64_C(1) << 14) /* ABI 3 */
 #define ACCESS_FS_IOCTL_DEV (UINT64_C(1) << 15) /* ABI 5 */
+#define SCOPE_ABSTRACT_UNIX (UINT64_C(1) << 0)  /* ABI 6 */
+
+struct ruleset_attr {
+    uint64_t handled_access_fs;
+    uint64_t handled_access_net; /* ABI 4 */
+    uint64_t scoped;             /* ABI 6 */
+};
 
 /* Before ABI 2 a rename or link between directories is always refused: not a file server's landlock. */
 #define ABI_MIN 2
@@ -41,8 +49,10 @@ int isolate_landlock(const struct isolate_dir *dirs, size_t count, struct dayfly
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     if (abi < ABI_MIN)
         return 0;
-    const struct landlock_ruleset_attr attr = {.handled_access_fs = handled(abi)};
-    _cleanup_close_ int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+    const struct ruleset_attr attr = {.handled_access_fs = handled(abi),
+                                      .scoped = abi >= 6 ? SCOPE_ABSTRACT_UNIX : 0};
+    size_t attr_bytes = abi >= 6 ? sizeof(attr) : sizeof(attr.handled_access_fs);
+    _cleanup_close_ int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, attr_bytes, 0);
     if (ruleset < 0)
         return err_errno(err, errno, "make a landlock ruleset");
     for (size_t i = 0; i < count; i++) {
