@@ -4,22 +4,22 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 
-#define DOOR       "dayfly-door-" /* and six letters: a folder */
-#define DOOR_NAME  "s"            /* what is in it */
-#define DOOR_OLD_S 60             /* nobody takes that long between making one and removing it */
+#define DOOR      "dayfly-door-" /* and six letters: a folder */
+#define DOOR_NAME "s"            /* what is in it */
 
 int nameless_file_open(const char *dir, const char *what, struct dayfly_err *err)
 {
@@ -45,37 +45,66 @@ int nameless_file_open(const char *dir, const char *what, struct dayfly_err *err
 
 /* -- sockets ----------------------------------------------------------------------------------- */
 
-/* Remove what others of this user left in `dir`. */
-static void sweep(const char *dir)
+/* The socket's folder in `dir`, unless somebody has it: whoever makes one holds a lock on it. */
+static void sweep_door(int dir_fd, const char *dir, const char *name, const struct sweep *sweep)
+{
+    struct stat st;
+    int r = 0;
+    _cleanup_close_ int folder =
+        openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (folder < 0 || fstat(folder, &st) < 0 || st.st_uid != geteuid() ||
+        flock(folder, LOCK_EX | LOCK_NB) < 0)
+        return;
+    if (sweep_removes(sweep)) {
+        unlinkat(folder, DOOR_NAME, 0);
+        r = unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+    }
+    sweep_tell(sweep, "socket", r, "%s/%s", dir, name);
+}
+
+static void sweep_doors(const char *dir, const struct sweep *sweep)
 {
     struct dirent *entry;
-    struct stat st;
     DIR *d = opendir(dir);
-    while (d && (entry = readdir(d))) {
-        if (strncmp(entry->d_name, DOOR, strlen(DOOR)) != 0 ||
-            fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) ||
-            st.st_uid != geteuid() || st.st_mtime > time(NULL) - DOOR_OLD_S)
-            continue;
-        _cleanup_close_ int folder =
-            openat(dirfd(d), entry->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (folder >= 0)
-            unlinkat(folder, DOOR_NAME, 0);
-        unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
-    }
+    while (d && (entry = readdir(d)))
+        if (strncmp(entry->d_name, DOOR, strlen(DOOR)) == 0)
+            sweep_door(dirfd(d), dir, entry->d_name, sweep);
     if (d)
         closedir(d);
+}
+
+/* Make the folder, its name from a template: a descriptor with its lock, or -errno; -EAGAIN when
+ * somebody took it for left over before it was locked. */
+static int make_folder(char *path)
+{
+    struct stat st;
+    if (!mkdtemp(path))
+        return -errno;
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? -EAGAIN : -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &st) < 0 || st.st_nlink == 0)
+        return -EAGAIN;
+    return steal_fd(&fd);
 }
 
 static int bind_in(const char *dir, int fd, int *door, struct dayfly_err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char *path = address.sun_path;
-    int r = 0, len = snprintf(path, sizeof(address.sun_path), "%s/" DOOR "XXXXXX", dir);
-    if ((size_t)len + sizeof("/" DOOR_NAME) > sizeof(address.sun_path))
+    size_t len = strlen(dir) + strlen("/" DOOR "XXXXXX");
+    if (len + sizeof("/" DOOR_NAME) > sizeof(address.sun_path))
         return err_set(err, ENAMETOOLONG, "%.100s: too long for a socket's path", dir);
-    sweep(dir);
-    if (!mkdtemp(path))
-        return err_errno(err, errno, "make a socket in %s", dir);
+    sweep_doors(dir, NULL);
+    int r;
+    do {
+        sprintf(path, "%s/" DOOR "XXXXXX", dir);
+        r = make_folder(path);
+    } while (r == -EAGAIN);
+    if (r < 0)
+        return err_errno(err, -r, "make a socket in %s", dir);
+    _cleanup_close_ int folder = r;
+    r = 0;
     strcpy(path + len, "/" DOOR_NAME);
     if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         r = err_errno(err, errno, "make socket %s", path);
@@ -87,13 +116,36 @@ static int bind_in(const char *dir, int fd, int *door, struct dayfly_err *err)
     return r;
 }
 
+/* Where sockets are made, the best first. */
+static size_t list_places(const char *places[3])
+{
+    const char *const all[] = {getenv("TMPDIR"), "/tmp", "/var/tmp"};
+    size_t count = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        bool new = all[i] && all[i][0] == '/';
+        for (size_t j = 0; j < count; j++)
+            new = new &&strcmp(all[i], places[j]) != 0;
+        if (new)
+            places[count++] = all[i];
+    }
+    return count;
+}
+
 int nameless_socket_bind(int fd, int *door, struct dayfly_err *err)
 {
-    const char *const places[] = {getenv("TMPDIR"), "/tmp", "/var/tmp"};
+    const char *places[3];
+    size_t count = list_places(places);
     int r = -ENOENT;
     *door = -1;
-    for (size_t i = 0; i < ARRAY_SIZE(places) && r < 0; i++)
-        if (places[i] && *places[i] == '/')
-            r = bind_in(places[i], fd, door, err);
+    for (size_t i = 0; i < count && r < 0; i++)
+        r = bind_in(places[i], fd, door, err);
     return r;
+}
+
+void nameless_sweep(const struct sweep *sweep)
+{
+    const char *places[3];
+    size_t count = list_places(places);
+    for (size_t i = 0; i < count; i++)
+        sweep_doors(places[i], sweep);
 }

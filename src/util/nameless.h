@@ -3,6 +3,7 @@
 #define UTIL_NAMELESS_H
 
 #include "dayfly/error.h"
+#include "util/sweep.h"
 
 /*
  * Make a file without a name, for reading and writing by this user, in `dir` (NULL: none is preferred),
@@ -17,8 +18,11 @@ int nameless_file_open(const char *dir, const char *what, struct dayfly_err *err
  * that is gone when this returns. connect(2) goes by the file's inode, and the links of /proc/self/fd
  * lead to it without asking for a name: who has the descriptor *door connects to /proc/self/fd/N. The
  * path was in a folder that nobody else may enter; one that somebody left who was killed at that moment
- * is removed by the next. Returns 0 or -errno; *door is the caller's to close.
+ * is removed by the next, or by nameless_sweep. Returns 0 or -errno; *door is the caller's to close.
  */
 int nameless_socket_bind(int fd, int *door, struct dayfly_err *err);
+
+/* Remove what killed processes of this user left of such folders. */
+void nameless_sweep(const struct sweep *sweep);
 
 #endif

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "util/testing.h"
@@ -64,34 +64,71 @@ static void test_a_door_without_a_name(void **state)
     close(fd);
 }
 
-/* A folder as a killed process leaves it, last changed `age` seconds ago. */
-static void leave(const char *dir, const char *name, time_t age, char path[static 128])
+/* A folder as a killed process leaves it. */
+static void leave(const char *dir, const char *name, char path[static 128])
 {
     char socket_path[160];
-    const struct timespec then = {.tv_sec = time(NULL) - age};
     snprintf(path, 128, "%s/%s", dir, name);
     snprintf(socket_path, sizeof(socket_path), "%s/s", path);
     assert_int_equal(mkdir(path, 0700), 0);
     assert_int_equal(mknod(socket_path, S_IFSOCK | 0600, 0), 0);
-    assert_int_equal(utimensat(AT_FDCWD, path, (struct timespec[]){then, then}, 0), 0);
+}
+
+static void remove_again(const char *path)
+{
+    char inside[160];
+    snprintf(inside, sizeof(inside), "%s/s", path);
+    assert_int_equal(unlink(inside), 0);
+    assert_int_equal(rmdir(path), 0);
 }
 
 static void test_what_a_killed_one_left_is_removed(void **state)
 {
-    char old[128], fresh[128], other[128], inside[160];
-    leave(*state, "dayfly-door-aaaaaa", 3600, old);
-    leave(*state, "dayfly-door-bbbbbb", 0, fresh);
-    leave(*state, "somebody-cccccc", 3600, other);
+    char left[128], used[128], other[128];
+    leave(*state, "dayfly-door-aaaaaa", left);
+    leave(*state, "dayfly-door-bbbbbb", used);
+    leave(*state, "somebody-cccccc", other);
+    int lock = open(used, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
     int door, fd = bind_one(&door);
-    assert_int_equal(access(old, F_OK), -1);
-    const char *const left[] = {fresh, other};
-    for (int i = 0; i < 2; i++) {
-        snprintf(inside, sizeof(inside), "%s/s", left[i]);
-        assert_int_equal(unlink(inside), 0);
-        assert_int_equal(rmdir(left[i]), 0);
-    }
+    assert_int_equal(access(left, F_OK), -1);
+    close(lock);
+    remove_again(used);
+    remove_again(other);
     close(door);
     close(fd);
+}
+
+struct told {
+    unsigned count;
+    char name[160];
+};
+
+static void tell(void *opaque, const char *kind, const char *name, int error)
+{
+    struct told *told = opaque;
+    assert_string_equal(kind, "socket");
+    assert_int_equal(error, 0);
+    told->count++;
+    snprintf(told->name, sizeof(told->name), "%s", name);
+}
+
+static void test_a_sweep_says_what_it_removes(void **state)
+{
+    char left[128];
+    struct told told = {0};
+    struct sweep sweep = {.dry_run = true, .tell = tell, .opaque = &told};
+    leave(*state, "dayfly-door-aaaaaa", left);
+    nameless_sweep(&sweep);
+    assert_int_equal(told.count, 1);
+    assert_string_equal(told.name, left);
+    assert_int_equal(access(left, F_OK), 0);
+    sweep.dry_run = false;
+    nameless_sweep(&sweep);
+    assert_int_equal(told.count, 2);
+    assert_int_equal(access(left, F_OK), -1);
+    nameless_sweep(&sweep);
+    assert_int_equal(told.count, 2);
 }
 
 int main(void)
@@ -99,6 +136,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_door_without_a_name),
         cmocka_unit_test(test_what_a_killed_one_left_is_removed),
+        cmocka_unit_test(test_a_sweep_says_what_it_removes),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
