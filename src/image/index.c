@@ -437,6 +437,7 @@ int store_remove(struct store *store, const struct oci_ref *ref, struct dayfly_e
 /* ---- sweeping ---- */
 
 struct marks {
+    const struct store_sweeping *how;
     struct store *store;
     struct digest *digests; /* every blob that the index leads to */
     size_t count, room;
@@ -513,13 +514,21 @@ static bool name_to_digest(const char *name, const char *suffix, struct digest *
     return digest_parse(text, out);
 }
 
+/* Remove a file of the store's that no name leads to. */
+static void sweep_file(const struct marks *marks, int dir_fd, const char *dir, const char *name)
+{
+    const struct sweep *sweep = marks->how->sweep;
+    int rc = sweep_removes(sweep) && unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
+    sweep_tell(sweep, "file", rc, "%s/%s/sha256/%s", marks->store->path, dir, name);
+}
+
 static int sweep_blob(void *opaque, const char *name)
 {
     struct marks *marks = opaque;
     struct digest digest;
     if (name_to_digest(name, "", &digest) &&
         !(marks->count && bsearch(&digest, marks->digests, marks->count, sizeof(digest), by_bytes)))
-        unlinkat(marks->store->blobs_fd, name, 0);
+        sweep_file(marks, marks->store->blobs_fd, "images/blobs", name);
     return 0;
 }
 
@@ -530,14 +539,15 @@ static int sweep_root(void *opaque, const char *name)
     if (name_to_digest(name, ".erofs", &digest) &&
         !bsearch(&digest, marks->manifests, marks->manifest_count, sizeof(digest), by_bytes) &&
         !root_in_use(marks->store, name))
-        unlinkat(marks->store->roots_fd, name, 0);
+        sweep_file(marks, marks->store->roots_fd, "roots", name);
     return 0;
 }
 
-void store_sweep(struct store *store)
+static void sweep_as(const struct store_sweeping *how)
 {
-    struct marks marks = {.store = store};
-    store_sweep_temps(store);
+    struct store *store = how->store;
+    struct marks marks = {.how = how, .store = store};
+    store_sweep_temps(how);
     /* A damaged image must not stop the command that would replace it. */
     if (mark_all(&marks) == 0) {
         store_each_name(store->blobs_fd, sweep_blob, &marks);
@@ -545,4 +555,14 @@ void store_sweep(struct store *store)
     }
     free(marks.digests);
     free(marks.manifests);
+}
+
+void store_sweep(struct store *store)
+{
+    sweep_as(&(struct store_sweeping){.store = store, .staging_age = STORE_STAGING_SECONDS});
+}
+
+void store_sweep_all(struct store *store, const struct sweep *sweep)
+{
+    sweep_as(&(struct store_sweeping){.store = store, .sweep = sweep});
 }

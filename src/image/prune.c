@@ -3,15 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "image/usage.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/err.h"
+#include "util/home.h"
 
 struct pruning {
     struct store *store;
@@ -117,5 +120,25 @@ int image_prune(struct store *store, const struct prune_options *options, struct
     free(p.entries);
     free(p.gone);
     free(p.manifests);
+    return rc;
+}
+
+int image_sweep(const struct sweep *sweep, struct dayfly_err *err)
+{
+    char home[PATH_MAX];
+    struct store store;
+    int rc = home_data_dir(home, sizeof(home), err);
+    if (rc)
+        return rc;
+    if (access(home, F_OK) < 0 && errno == ENOENT)
+        return 0;
+    /* For reading, which sweeps nothing by itself, and so in silence. */
+    if ((rc = store_open(&store, home, STORE_READ, err)))
+        return rc;
+    if (!(rc = store_lock_exclusive(&store, err))) {
+        store_sweep_all(&store, sweep);
+        store_unlock(&store);
+    }
+    store_close(&store);
     return rc;
 }

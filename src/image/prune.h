@@ -28,4 +28,7 @@ struct prune_result {
 int image_prune(struct store *store, const struct prune_options *options, struct prune_result *result,
                 struct dayfly_err *err);
 
+/* Remove what killed processes left in the store of the data directory, if there is one. */
+int image_sweep(const struct sweep *sweep, struct dayfly_err *err);
+
 #endif

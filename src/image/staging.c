@@ -127,9 +127,9 @@ void store_staging_leave(struct store *store, int dir_fd, const char *name)
         tree_remove(store->tmp_fd, name);
 }
 
-/* Returns true when it was removed for its age. */
-static bool sweep_staging(struct store *store, const char *name, time_t age)
+bool store_sweep_one_staging(const struct store_sweeping *how, const char *name)
 {
+    struct store *store = how->store;
     struct stat st;
     if (strncmp(name, PREFIX, strlen(PREFIX)) != 0)
         return false;
@@ -137,32 +137,31 @@ static bool sweep_staging(struct store *store, const char *name, time_t age)
         openat(store->tmp_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &st) < 0)
         return false;
-    if (st.st_mtime <= time(NULL) - age)
-        return tree_remove(store->tmp_fd, name) == 0;
-    store_staging_leave(store, fd, name);
+    if (st.st_mtime <= time(NULL) - how->staging_age) {
+        int rc = sweep_removes(how->sweep) ? tree_remove(store->tmp_fd, name) : 0;
+        sweep_tell(how->sweep, "download", rc, "%s/tmp/%s", store->path, name);
+        return rc == 0;
+    }
+    if (sweep_removes(how->sweep))
+        store_staging_leave(store, fd, name);
     return false;
 }
 
-void store_sweep_old_staging(struct store *store, const char *name)
-{
-    sweep_staging(store, name, STORE_STAGING_SECONDS);
-}
-
 struct count {
-    struct store *store;
+    struct store_sweeping how;
     unsigned removed;
 };
 
 static int sweep_any_staging(void *opaque, const char *name)
 {
     struct count *count = opaque;
-    count->removed += sweep_staging(count->store, name, 0);
+    count->removed += store_sweep_one_staging(&count->how, name);
     return 0;
 }
 
 unsigned store_sweep_staging(struct store *store)
 {
-    struct count count = {.store = store};
+    struct count count = {.how = {.store = store}};
     store_each_name(store->tmp_fd, sweep_any_staging, &count);
     return count.removed;
 }

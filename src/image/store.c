@@ -307,21 +307,23 @@ int store_each_name(int dir_fd, int (*fn)(void *opaque, const char *name), void 
 
 static int sweep_temp(void *opaque, const char *name)
 {
-    struct store *store = opaque;
-    store_sweep_old_staging(store, name);
+    const struct store_sweeping *how = opaque;
+    struct store *store = how->store;
+    store_sweep_one_staging(how, name);
     if (strncmp(name, "tmp-", 4) != 0)
         return 0;
     _cleanup_close_ int fd =
         openat(store->tmp_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
         return 0;
-    tree_remove(store->tmp_fd, name);
+    int rc = sweep_removes(how->sweep) ? tree_remove(store->tmp_fd, name) : 0;
+    sweep_tell(how->sweep, "file", rc, "%s/tmp/%s", store->path, name);
     return 0;
 }
 
-void store_sweep_temps(struct store *store)
+void store_sweep_temps(const struct store_sweeping *how)
 {
-    store_each_name(store->tmp_fd, sweep_temp, store);
+    store_each_name(how->store->tmp_fd, sweep_temp, (void *)how);
 }
 
 /* ---- blobs ---- */

@@ -33,6 +33,7 @@
 #include "dayfly/error.h"
 #include "image/digest.h"
 #include "image/oci.h"
+#include "util/sweep.h"
 
 struct store {
     char path[PATH_MAX / 2]; /* of the data directory, absolute */
@@ -186,6 +187,9 @@ int store_remove(struct store *store, const struct oci_ref *ref, struct dayfly_e
 /* Remove what killed processes left and what no name leads to. The exclusive lock is held. When the
  * index or a manifest cannot be read nothing but dead temporaries is removed. */
 void store_sweep(struct store *store);
+
+/* The same, and all that was fetched by nobody who lives, however new. */
+void store_sweep_all(struct store *store, const struct sweep *sweep);
 
 #define STORE_ROOT_NAME_BYTES (DIGEST_HEX_BYTES + 6)
 const char *store_root_name(const struct digest *manifest, char out[STORE_ROOT_NAME_BYTES]);
