@@ -26,7 +26,18 @@
 /* -- the directory of ours ----------------------------------------------------------------------------
  */
 
-static void remove_abandoned(int dir_fd)
+static void remove_if_abandoned(int dir_fd, const char *path, const char *name,
+                                const struct sweep *sweep)
+{
+    struct stat st;
+    _cleanup_close_ int old = openat(dir_fd, name, OPEN_DIRECTORY);
+    if (old < 0 || fstat(old, &st) < 0 || st.st_uid != geteuid() || flock(old, LOCK_EX | LOCK_NB) < 0)
+        return;
+    int r = sweep_removes(sweep) ? tree_remove(dir_fd, name) : 0;
+    sweep_tell(sweep, "artifact", r, "%s/%s", path, name);
+}
+
+static void remove_abandoned(int dir_fd, const char *path, const struct sweep *sweep)
 {
     int fd = openat(dir_fd, ".", OPEN_DIRECTORY);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -34,16 +45,19 @@ static void remove_abandoned(int dir_fd)
         close_fd(&fd);
         return;
     }
-    for (struct dirent *e; (e = readdir(dir));) {
-        struct stat st;
-        if (strncmp(e->d_name, STAGE_PREFIX, strlen(STAGE_PREFIX)) != 0)
-            continue;
-        _cleanup_close_ int old = openat(dir_fd, e->d_name, OPEN_DIRECTORY);
-        if (old >= 0 && fstat(old, &st) == 0 && st.st_uid == geteuid() &&
-            flock(old, LOCK_EX | LOCK_NB) == 0)
-            tree_remove(dir_fd, e->d_name);
-    }
+    for (struct dirent *e; (e = readdir(dir));)
+        if (strncmp(e->d_name, STAGE_PREFIX, strlen(STAGE_PREFIX)) == 0)
+            remove_if_abandoned(dir_fd, path, e->d_name, sweep);
     closedir(dir);
+}
+
+int artifact_place_sweep(const char *path, const struct sweep *sweep, struct dayfly_err *err)
+{
+    _cleanup_close_ int dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd < 0)
+        return err_errno(err, errno, "%.200s", path);
+    remove_abandoned(dir_fd, path, sweep);
+    return 0;
 }
 
 /* -EAGAIN: another runner took it for abandoned before it was locked. */
@@ -74,7 +88,7 @@ int artifact_place_open(struct artifact_place *place, const char *firm, struct d
     int r = place->dir_fd = firm_open(firm, 0755, err);
     if (r < 0)
         return r;
-    remove_abandoned(place->dir_fd);
+    remove_abandoned(place->dir_fd, firm, NULL);
     do
         r = make_stage(place);
     while (r == -EAGAIN);

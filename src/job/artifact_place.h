@@ -8,12 +8,13 @@
  * whole.
  *
  * That directory is locked while it is used; one that is not was left behind by a runner that was
- * killed, and goes when the place is opened the next time.
+ * killed, and goes when the place is opened the next time, or is swept.
  */
 
 #include <stddef.h>
 
 #include "dayfly/error.h"
+#include "util/sweep.h"
 
 #define PLACE_NEW "new" /* what is being made, in the directory of ours */
 
@@ -39,5 +40,9 @@ void artifact_place_drop(struct artifact_place *place);
 
 /* Remove the directory of ours. Safe on one that was not opened ({-1, -1}). */
 void artifact_place_close(struct artifact_place *place);
+
+/* Remove what killed runners left in the directory `path`. 0, or -errno when it cannot be looked into.
+ */
+int artifact_place_sweep(const char *path, const struct sweep *sweep, struct dayfly_err *err);
 
 #endif

@@ -159,6 +159,33 @@ static void test_what_a_killed_runner_left_goes(void **state)
     assert_int_equal(mkdir(*state, 0700), 0);
 }
 
+static void count(void *opaque, const char *kind, const char *name, int error)
+{
+    assert_string_equal(kind, "artifact");
+    assert_string_equal(name, "./.dayfly-artifact-000000000000");
+    assert_int_equal(error, 0);
+    ++*(int *)opaque;
+}
+
+static void test_a_sweep_says_what_goes(void **state)
+{
+    int told = 0;
+    struct sweep sweep = {.dry_run = true, .tell = count, .opaque = &told};
+    struct artifact_place live = open_place(".");
+    assert_int_equal(mkdir(".dayfly-artifact-000000000000", 0700), 0);
+    write_at(AT_FDCWD, ".dayfly-artifact-000000000000/new", "half");
+    assert_int_equal(artifact_place_sweep(".", &sweep, NULL), 0);
+    assert_int_equal(told, 1);
+    assert_file(".dayfly-artifact-000000000000/new", "half");
+    sweep.dry_run = false;
+    assert_int_equal(artifact_place_sweep(".", &sweep, NULL), 0);
+    assert_int_equal(told, 2);
+    assert_int_equal(access(".dayfly-artifact-000000000000", F_OK), -1);
+    assert_int_equal(access(live.stage, F_OK), 0);
+    artifact_place_close(&live);
+    assert_int_equal(artifact_place_sweep("gone", &sweep, NULL), -ENOENT);
+}
+
 #define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, enter, leave)
 
 int main(void)
@@ -166,7 +193,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_DIRECTORY(test_a_file_takes_the_place_of_one),   IN_DIRECTORY(test_a_directory_is_added_to),
         IN_DIRECTORY(test_kinds_do_not_replace_each_other), IN_DIRECTORY(test_links_are_not_followed),
-        IN_DIRECTORY(test_what_a_killed_runner_left_goes),
+        IN_DIRECTORY(test_what_a_killed_runner_left_goes),  IN_DIRECTORY(test_a_sweep_says_what_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
