@@ -243,13 +243,13 @@ static void take_msg(struct look *look, const char *kind, char *line)
         audit_add(look->list, kind, "message queue %lu", id);
 }
 
-/* "3b7511a2 I--Q---     4 perm 3f030000  1000 65534 keyring   _uid.1000: empty" */
-static void take_key(struct look *look, const char *kind, char *line)
+/* " 1000:     2 2/2 2/200 30/20000": how many keys a user has. Which they are, /proc/keys shows to
+ * their user alone, and not even to root. */
+static void take_keys(struct look *look, const char *kind, char *line)
 {
-    char id[16];
-    unsigned long uid;
-    if (sscanf(line, "%15s %*s %*s %*s %*s %lu", id, &uid) == 2 && is_jobs_uid(look, uid))
-        audit_add(look->list, kind, "%s", id);
+    unsigned long uid, keys;
+    if (sscanf(line, "%lu: %*u %lu/", &uid, &keys) == 2 && keys > 0 && is_jobs_uid(look, uid))
+        audit_add(look->list, kind, "of user %lu", uid);
 }
 
 /* "  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 ..." */
@@ -369,7 +369,7 @@ void audit_look(struct audit_list *list, const struct audit_options *options)
         {"/proc/sysvipc/shm", "ipc", take_shm},
         {"/proc/sysvipc/sem", "ipc", take_sem},
         {"/proc/sysvipc/msg", "ipc", take_msg},
-        {"/proc/keys", "key", take_key},
+        {"/proc/key-users", "key", take_keys},
     };
     static const char *const temporary[] = {"/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"};
     struct look look = {.list = list, .options = options, .self = getpid()};

@@ -3,6 +3,7 @@
 #include "job/audit.h"
 
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -212,12 +214,45 @@ static void groups_of_the_job_and_of_others(void **state)
         skip();
 }
 
+/* The kernel shows a user's keys to nobody else. */
+static void keys_of_the_jobs_uid(void **state)
+{
+    if (geteuid() != 0)
+        skip();
+    struct audit *audit = begin();
+    int pipe_fds[2];
+    char byte = 0;
+    assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (setresuid(JOB_UID, JOB_UID, JOB_UID) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 &&
+            syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0 &&
+            syscall(SYS_add_key, "user", "left", "x", 1, KEY_SPEC_SESSION_KEYRING) >= 0)
+            byte = 1;
+        if (write(pipe_fds[1], &byte, 1) == 1)
+            pause();
+        _exit(1);
+    }
+    assert_int_equal(read(pipe_fds[0], &byte, 1), 1);
+    if (byte)
+        expect(audit, "key of user 2000054321\n");
+    else
+        audit_free(audit);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+    if (!byte)
+        skip(); /* a kernel, or a container, without keys */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_nothing),        cmocka_unit_test(a_daemon),
         cmocka_unit_test(a_thread_and_a_descriptor), cmocka_unit_test(a_file_a_socket_and_a_lock),
         cmocka_unit_test(what_has_the_jobs_uid),     cmocka_unit_test(groups_of_the_job_and_of_others),
+        cmocka_unit_test(keys_of_the_jobs_uid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
