@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -356,7 +357,23 @@ static void kill_group(int parent, const char *name)
     put(parent, path, "1");
 }
 
-static void sweep_in(int top, const struct uids *uids)
+static void sweep_group(int parent, const char *name, const struct sweep *sweep)
+{
+    char proc[32], path[PATH_MAX];
+    int r = 0;
+    if (sweep_removes(sweep)) {
+        kill_group(parent, name);
+        remove_group(parent, name);
+        r = faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? -EBUSY : 0;
+    }
+    if (!sweep)
+        return;
+    snprintf(proc, sizeof(proc), "/proc/self/fd/%d", parent);
+    ssize_t n = readlink(proc, path, sizeof(path));
+    sweep_tell(sweep, "cgroup", r, "%.*s/%s", (int)(n > 0 ? n : 0), path, name);
+}
+
+static void sweep_in(int top, const struct uids *uids, const struct sweep *sweep)
 {
     int fd = top < 0 ? -1 : open_dir(top, PARENT);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -371,23 +388,34 @@ static void sweep_in(int top, const struct uids *uids)
             continue;
         /* With the lease in our hands nobody begins to use the id meanwhile. */
         _cleanup_close_ int lease = uids_take_this(uids, uid);
-        if (lease >= 0) {
-            kill_group(fd, e->d_name);
-            remove_group(fd, e->d_name);
-        }
+        if (lease >= 0)
+            sweep_group(fd, e->d_name, sweep);
     }
     closedir(dir);
-    unlinkat(top, PARENT, AT_REMOVEDIR);
+    if (sweep_removes(sweep))
+        unlinkat(top, PARENT, AT_REMOVEDIR);
 }
 
-void cgroup_sweep(const struct uids *uids)
+/* Controllers that are mounted together have one hierarchy, which was found for each of them. */
+static bool is_same(int a, int b)
+{
+    struct stat x, y;
+    return a >= 0 && b >= 0 && fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev;
+}
+
+void cgroup_sweep(const struct uids *uids, const struct sweep *sweep)
 {
     struct cgroup found;
     find_hierarchies(&found);
-    sweep_in(found.v2.top_fd, uids);
+    sweep_in(found.v2.top_fd, uids, sweep);
     for (int c = 0; c < CGROUP_CONTROLLERS; c++) {
-        sweep_in(found.v1[c].top_fd, uids);
-        close_fd(&found.v1[c].top_fd);
+        bool done = false;
+        for (int before = 0; before < c; before++)
+            done = done || is_same(found.v1[before].top_fd, found.v1[c].top_fd);
+        if (!done)
+            sweep_in(found.v1[c].top_fd, uids, sweep);
     }
+    for (int c = 0; c < CGROUP_CONTROLLERS; c++)
+        close_fd(&found.v1[c].top_fd);
     close_fd(&found.v2.top_fd);
 }

@@ -12,7 +12,7 @@
  *     dayfly/job-UID/run     what the job runs, with the limits; in version 2 a group for each session
  *
  * They have names, and so are what a killed runner leaves: cgroup_sweep removes those whose lease
- * (uids.h) is nobody's, which every run does before it makes its own.
+ * (uids.h) is nobody's, which every run does before it makes its own, and `dayfly prune`.
  */
 
 #include <stdbool.h>
@@ -21,6 +21,7 @@
 
 #include "dayfly/error.h"
 #include "sandbox/uids.h"
+#include "util/sweep.h"
 
 /* What can be limited and measured. Each by whichever hierarchy has it. */
 enum cgroup_controller { CGROUP_MEMORY, CGROUP_PIDS, CGROUP_CPU, CGROUP_CPUACCT, CGROUP_CONTROLLERS };
@@ -77,6 +78,6 @@ void cgroup_measure(const struct cgroup *group, struct cgroup_figures *out);
 void cgroup_remove(struct cgroup *group);
 
 /* Remove groups that nobody has a lease for, with what runs in them. */
-void cgroup_sweep(const struct uids *uids);
+void cgroup_sweep(const struct uids *uids, const struct sweep *sweep);
 
 #endif

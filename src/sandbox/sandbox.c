@@ -93,7 +93,7 @@ static int take_identity(struct sandbox *s, struct dayfly_err *err)
         r = s->setup.lease_fd = uids_take(&s->uids, &s->uid, err);
     if (r < 0)
         return r;
-    cgroup_sweep(&s->uids);
+    cgroup_sweep(&s->uids, NULL);
     cgroup_make(&s->group, s->uid, &s->options.limits);
     char lacks[80];
     cgroup_lacks(&s->group, &s->options.limits, lacks, sizeof(lacks));
