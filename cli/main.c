@@ -18,6 +18,7 @@
     X(fs)                                                                                              \
     X(changes)                                                                                         \
     X(cache)                                                                                           \
+    X(prune)                                                                                           \
     X(doctor)                                                                                          \
     X(bench)                                                                                           \
     X(validate)                                                                                        \

@@ -312,3 +312,22 @@ BUILD
     [ "$(echo dayfly-bench-*)" = 'dayfly-bench-*' ]
     run ! pgrep -f "sleep 98765"
 }
+
+@test "prune says what it removes, and keeps what is used" {
+    export DAYFLY_HOME=$PWD/home TMPDIR=$PWD/tmp
+    mkdir -p home/tmp tmp/dayfly-door-left tmp/dayfly-door-used out/.dayfly-artifact-000000000000
+    touch home/tmp/tmp-left
+    exec 7<tmp/dayfly-door-used
+    flock -x 7
+    # Others may have left something on this host, too.
+    [ "$("$DAYFLY" prune --dry-run out | grep -c -e "$PWD" -e ' out/')" -eq 3 ]
+    [ -e home/tmp/tmp-left ]
+    "$DAYFLY" prune --json --dry-run | jq -e --arg dir "$PWD" '[.[] | select(.name | startswith($dir))] | length == 2'
+    "$DAYFLY" prune out | grep -x "socket $PWD/tmp/dayfly-door-left"
+    [ ! -e home/tmp/tmp-left ]
+    [ ! -e out/.dayfly-artifact-000000000000 ]
+    [ "$(ls tmp)" = dayfly-door-used ]
+    [ -z "$("$DAYFLY" prune out | grep -F "$PWD")" ]
+    run -125 --separate-stderr "$DAYFLY" prune no-such-directory
+    [[ $stderr == *"no-such-directory: No such file"* ]]
+}
