@@ -1,0 +1,60 @@
+#!/usr/bin/env bats
+# Many jobs, in a row and at once: each is clean, and nothing grows. With DAYFLY_TEST_LONG=1 a hundred and sixteen.
+
+load common
+
+ENDURANCE=$BATS_TEST_DIRNAME/../../build/tests/endurance/endurance
+
+# A job of the command line with its audit; the exit status says what it found.
+audited() {
+    timeout -k 10 "$LIMIT" "$DAYFLY" run --engine "$ENGINE" --audit --cpus 1 --memory 128MiB --disk 64MiB \
+        --net none tests -- sh -c 'echo x >/tmp/x; sleep 1000 & exit 0'
+}
+
+# What the data takes: names and sizes. Templates are made once for each size of a layer.
+store_size() {
+    find "$DAYFLY_HOME" -path "$DAYFLY_HOME/templates" -prune -o -printf '%P %s\n' | sort
+}
+
+@test "one process: job after job, its descriptors, threads and memory do not grow" {
+    local count=10
+    if [ "$ENGINE" = user ]; then count=30; fi
+    if [ -n "${DAYFLY_TEST_LONG:-}" ]; then count=100; fi
+    run timeout 3000 "$ENDURANCE" "$ENGINE" tests "$count"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    nothing_left
+}
+
+@test "one process: jobs on sixteen threads" {
+    long
+    run timeout 3000 "$ENDURANCE" "$ENGINE" tests 10 16
+    echo "$output"
+    [ "$status" -eq 0 ]
+    nothing_left
+}
+
+@test "a hundred in a row: each is clean, the store is what it was" {
+    long
+    local i
+    audited
+    store_size >"$TEST_DIR/store"
+    for ((i = 0; i < 100; i++)); do audited; done
+    store_size | diff "$TEST_DIR/store" -
+    nothing_left
+}
+
+@test "sixteen at once: each is clean, the store is what it was" {
+    local count=4 i pids=()
+    if [ -n "${DAYFLY_TEST_LONG:-}" ]; then count=16 LIMIT=600; fi
+    if [ "$ENGINE" = user ]; then count=16; fi
+    audited
+    store_size >"$TEST_DIR/store"
+    for ((i = 0; i < count; i++)); do
+        audited 3>&- &
+        pids+=($!)
+    done
+    for i in "${pids[@]}"; do wait "$i"; done
+    store_size | diff "$TEST_DIR/store" -
+    nothing_left
+}
