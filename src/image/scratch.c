@@ -150,12 +150,14 @@ static void __attribute__((noreturn)) work(const struct child *child, bool in_me
     finish(child, &report);
 }
 
-static void __attribute__((noreturn)) child_main(const struct child *child)
+static void __attribute__((noreturn)) child_main(const struct child *child, pid_t parent)
 {
     struct report report = {0};
     char byte = 0;
     bool in_memory = false;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) /* it died before the prctl */
+        _exit(CHILD_FAILED);
     if (child->user_namespace) {
         if (unshare(CLONE_NEWUSER) < 0) {
             report.rc = err_errno(&report.err, errno,
@@ -208,12 +210,13 @@ int scratch_start(struct scratch *scratch, const struct scratch_options *options
                           .ready_fd = ready[1],
                           .user_namespace = geteuid() != 0 && !options->own_ids};
     fflush(NULL);
+    pid_t parent = getpid();
     pid = fork();
     if (pid == 0) {
         close(report[0]);
         close(go[1]);
         close(ready[0]);
-        child_main(&child);
+        child_main(&child, parent);
     }
     if (pid < 0) {
         rc = err_errno(err, errno, "fork");

@@ -78,13 +78,16 @@ static void last_line(int fd, char *out, size_t size)
 }
 
 /* In the forked child. Gives exec's errno to the parent through a close-on-exec pipe. */
-static void become(const struct program *program, const char *file, int log_fd, int error_fd)
+static void become(const struct program *program, const char *file, int log_fd, int error_fd,
+                   pid_t parent)
 {
     sigset_t none;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) /* it died before the prctl */
+        _exit(EXEC_FAILED);
     if (dup2(program->stdin_fd >= 0 ? program->stdin_fd : null, 0) >= 0 &&
         dup2(program->stdout_fd >= 0 ? program->stdout_fd : null, 1) >= 0 &&
         dup2(program->stderr_fd >= 0 ? program->stderr_fd : log_fd, 2) >= 0)
@@ -101,9 +104,9 @@ static int run_file(const struct program *program, const char *file, int log_fd,
     int error[2], code = 0;
     if (pipe2(error, O_CLOEXEC) < 0)
         return errno;
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     if (pid == 0)
-        become(program, file, log_fd, error[1]);
+        become(program, file, log_fd, error[1], parent);
     if (pid < 0)
         code = errno;
     close(error[1]);
