@@ -17,6 +17,7 @@
 #include "job/audit_list.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
+#include "util/nameless.h"
 
 #define PROCESSES_MAX 65536 /* more are not looked at */
 
@@ -76,6 +77,14 @@ static bool names_us(const struct look *look, const char *text)
         if (strstr(text, *dir))
             return true;
     return false;
+}
+
+/* The name of a socket without one (util/nameless.h), which another process made: another run has it.
+ */
+static bool is_anothers_door(const struct look *look, const char *text)
+{
+    const char *door = strstr(text, NAMELESS_DOOR);
+    return door && strtol(door + strlen(NAMELESS_DOOR), NULL, 10) != look->self;
 }
 
 /* Whether the number stands in the text by itself. */
@@ -216,7 +225,7 @@ static void take_unix_socket(struct look *look, const char *kind, char *line)
     char *path = line;
     for (int i = 0; i < 7 && path; i++)
         path = strchr(path + (i > 0), ' ');
-    if (path && names_us(look, path))
+    if (path && names_us(look, path) && !is_anothers_door(look, path))
         audit_add(look->list, kind, "%s", path + 1);
 }
 
@@ -332,7 +341,7 @@ static void look_at_temporary(struct look *look, const char *folder)
     struct stat st;
     DIR *dir = opendir(folder);
     while (dir && (entry = next_entry(dir)))
-        if (strncmp(entry->d_name, "dayfly-", 7) == 0 ||
+        if ((strncmp(entry->d_name, "dayfly-", 7) == 0 && !is_anothers_door(look, entry->d_name)) ||
             (look->options->uid && fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
              is_jobs_uid(look, st.st_uid)))
             audit_add(look->list, "file", "%s/%s", folder, entry->d_name);

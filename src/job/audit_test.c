@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "sandbox/uids.h"
+#include "util/nameless.h"
 #include "util/testing.h"
 
 #define JOB_UID 2000054321u
@@ -147,6 +148,43 @@ static void a_file_a_socket_and_a_lock(void **state)
     close(fd);
 }
 
+static void a_socket_without_a_name_is_its_makers(void **state)
+{
+    struct dayfly_err err;
+    int door, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char name[40];
+    snprintf(name, sizeof(name), NAMELESS_DOOR "%d-", getpid());
+    struct audit *audit = begin();
+    assert_int_equal(nameless_socket_bind(fd, &door, &err), 0);
+    expect(audit, name);
+    close(fd);
+    close(door);
+
+    /* Another run's: listening, so that it is in the tables for as long as we look. */
+    int ready[2], over[2];
+    assert_int_equal(pipe2(ready, O_CLOEXEC) | pipe2(over, O_CLOEXEC), 0);
+    audit = begin();
+    pid_t pid = fork();
+    if (pid == 0) {
+        char byte;
+        close(over[1]);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        _exit(nameless_socket_bind(fd, &door, &err) < 0 || write(ready[1], "", 1) != 1 ||
+              read(over[0], &byte, 1) != 0);
+    }
+    char byte;
+    bool clean;
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    char *text = end(audit, &clean);
+    assert_null(strstr(text, NAMELESS_DOOR));
+    free(text);
+    close(over[0]);
+    close(over[1]);
+    close(ready[0]);
+    close(ready[1]);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void what_has_the_jobs_uid(void **state)
 {
     if (geteuid() != 0)
@@ -249,9 +287,13 @@ static void keys_of_the_jobs_uid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_nothing),        cmocka_unit_test(a_daemon),
-        cmocka_unit_test(a_thread_and_a_descriptor), cmocka_unit_test(a_file_a_socket_and_a_lock),
-        cmocka_unit_test(what_has_the_jobs_uid),     cmocka_unit_test(groups_of_the_job_and_of_others),
+        cmocka_unit_test(nothing_is_nothing),
+        cmocka_unit_test(a_daemon),
+        cmocka_unit_test(a_thread_and_a_descriptor),
+        cmocka_unit_test(a_file_a_socket_and_a_lock),
+        cmocka_unit_test(a_socket_without_a_name_is_its_makers),
+        cmocka_unit_test(what_has_the_jobs_uid),
+        cmocka_unit_test(groups_of_the_job_and_of_others),
         cmocka_unit_test(keys_of_the_jobs_uid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,8 +18,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 
-#define DOOR      "dayfly-door-" /* and six letters: a folder */
-#define DOOR_NAME "s"            /* what is in it */
+#define DOOR_NAME "s" /* what is in a door's folder */
 
 int nameless_file_open(const char *dir, const char *what, struct dayfly_err *err)
 {
@@ -67,7 +66,7 @@ static void sweep_doors(const char *dir, const struct sweep *sweep)
     struct dirent *entry;
     DIR *d = opendir(dir);
     while (d && (entry = readdir(d)))
-        if (strncmp(entry->d_name, DOOR, strlen(DOOR)) == 0)
+        if (strncmp(entry->d_name, NAMELESS_DOOR, strlen(NAMELESS_DOOR)) == 0)
             sweep_door(dirfd(d), dir, entry->d_name, sweep);
     if (d)
         closedir(d);
@@ -92,18 +91,20 @@ static int bind_in(const char *dir, int fd, int *door, struct dayfly_err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char *path = address.sun_path;
-    size_t len = strlen(dir) + strlen("/" DOOR "XXXXXX");
+    char folder[40];
+    snprintf(folder, sizeof(folder), NAMELESS_DOOR "%d-XXXXXX", getpid());
+    size_t len = strlen(dir) + 1 + strlen(folder);
     if (len + sizeof("/" DOOR_NAME) > sizeof(address.sun_path))
         return err_set(err, ENAMETOOLONG, "%.100s: too long for a socket's path", dir);
     sweep_doors(dir, NULL);
     int r;
     do {
-        sprintf(path, "%s/" DOOR "XXXXXX", dir);
+        sprintf(path, "%s/%s", dir, folder);
         r = make_folder(path);
     } while (r == -EAGAIN);
     if (r < 0)
         return err_errno(err, -r, "make a socket in %s", dir);
-    _cleanup_close_ int folder = r;
+    _cleanup_close_ int held = r;
     r = 0;
     strcpy(path + len, "/" DOOR_NAME);
     if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)

@@ -13,6 +13,9 @@
  */
 int nameless_file_open(const char *dir, const char *what, struct dayfly_err *err);
 
+/* What the folder below is called: the pid of who made it follows, and letters. */
+#define NAMELESS_DOOR "dayfly-door-"
+
 /*
  * For a program that insists on connecting to a socket by its path: bind `fd`, of AF_UNIX, to a path
  * that is gone when this returns. connect(2) goes by the file's inode, and the links of /proc/self/fd

@@ -23,6 +23,9 @@ teardown() {
 # For what takes long and what a shorter test shows most of: make test has fifteen minutes for everything.
 long() { [ -n "${DAYFLY_TEST_LONG:-}" ] || skip "with DAYFLY_TEST_LONG=1"; }
 
+# The same but for engine user, whose jobs take no time.
+user_or_long() { [ "$ENGINE" = user ] || long; }
+
 # For what a job in a machine of its own has, and one on the host's kernel as an ordinary user has not.
 machine_only() {
     if [ "$ENGINE" = user ]; then skip "engine user: $1"; fi
@@ -58,7 +61,7 @@ marked() {
 snapshot_host() {
     cut -d' ' -f5 /proc/self/mountinfo | sort
     # But for those that unit tests have, which may run at the same time.
-    awk '$8 ~ /dayfly/ && $8 !~ /^\/tmp\/dayfly-door-......\/s$/ {print $8}' /proc/net/unix | sort
+    awk '$8 ~ /dayfly/ && $8 !~ /^\/tmp\/dayfly-door-[^\/]*\/s$/ {print $8}' /proc/net/unix | sort
     ls /sys/class/net
     # Its file of locks has no content but a number, and stays.
     ls /run/dayfly 2>/dev/null | grep -vx uids || true
