@@ -40,6 +40,7 @@
 #include <stdint.h>
 
 #include "dayfly/error.h"
+#include "util/sweep.h"
 
 #define CACHE_NAME_BYTES  65 /* with its NUL */
 #define CACHE_ID_BYTES    33
@@ -60,6 +61,9 @@ struct caches {
  * processes left in .work. 0 or -errno. */
 int caches_open(struct caches *caches, const char *home, struct dayfly_err *err);
 void caches_close(struct caches *caches); /* safe on CACHES_INIT and twice */
+
+/* Only that, and told of, in the user's data directory. */
+int caches_sweep(const struct sweep *sweep, struct dayfly_err *err);
 
 /* A letter or digit, then up to 63 of these and "._-". */
 bool cache_name_is_valid(const char *name);

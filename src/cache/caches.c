@@ -174,14 +174,15 @@ static unsigned claim_orphans(struct caches *caches, char names[][256], int fds[
     return count;
 }
 
-static void remove_orphans(struct caches *caches)
+static void remove_orphans(struct caches *caches, const struct sweep *sweep)
 {
     int fds[ORPHANS_MAX];
     char(*names)[256] = malloc(ORPHANS_MAX * sizeof(*names));
     unsigned count = names ? claim_orphans(caches, names, fds, NULL) : 0;
     for (unsigned i = 0; i < count; i++) {
         /* What cannot be removed now is tried again by the next. */
-        tree_remove(caches->work_fd, names[i]);
+        int r = sweep_removes(sweep) ? tree_remove(caches->work_fd, names[i]) : 0;
+        sweep_tell(sweep, "cache", r, "%s/" CACHE_WORK "/%s", caches->path, names[i]);
         close_fd(&fds[i]);
     }
     free(names);
@@ -214,14 +215,10 @@ static int open_parts(struct caches *caches, const char *home, struct dayfly_err
     return caches->lock_fd < 0 ? err_errno(err, errno, "open %s/" CACHE_LOCK, caches->path) : 0;
 }
 
-int caches_open(struct caches *caches, const char *home, struct dayfly_err *err)
+static int open_in(struct caches *caches, const char *home, const struct sweep *sweep,
+                   struct dayfly_err *err)
 {
-    char path[PATH_MAX];
-    *caches = (struct caches)CACHES_INIT;
-    int r = home ? 0 : home_data_dir(path, sizeof(path), err);
-    if (r < 0)
-        return r;
-    home = home ? home : path;
+    int r;
     if (snprintf(caches->path, sizeof(caches->path), "%s/caches", home) >= (int)sizeof(caches->path))
         return err_set(err, ENAMETOOLONG, "%.80s is too long for a data directory", home);
     if ((r = home_make_dirs(home, 0700, err)) == 0)
@@ -229,7 +226,28 @@ int caches_open(struct caches *caches, const char *home, struct dayfly_err *err)
     if (r < 0)
         caches_close(caches);
     else
-        remove_orphans(caches);
+        remove_orphans(caches, sweep);
+    return r;
+}
+
+int caches_open(struct caches *caches, const char *home, struct dayfly_err *err)
+{
+    char path[PATH_MAX];
+    *caches = (struct caches)CACHES_INIT;
+    int r = home ? 0 : home_data_dir(path, sizeof(path), err);
+    return r < 0 ? r : open_in(caches, home ? home : path, NULL, err);
+}
+
+int caches_sweep(const struct sweep *sweep, struct dayfly_err *err)
+{
+    char home[PATH_MAX];
+    struct caches caches = CACHES_INIT;
+    int r = home_data_dir(home, sizeof(home), err);
+    _cleanup_close_ int home_fd = r < 0 ? -1 : open(home, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    /* Not to make them only for looking. */
+    if (home_fd >= 0 && faccessat(home_fd, "caches", F_OK, 0) == 0)
+        r = open_in(&caches, home, sweep, err);
+    caches_close(&caches);
     return r;
 }
 

@@ -270,14 +270,14 @@ int cache_remove(struct caches *caches, const char *what, struct dayfly_err *err
 
 /* -- sweeping --------------------------------------------------------------------------------- */
 
-struct sweep {
+struct sweeping {
     struct caches *caches;
     const struct cache_sweep_options *options;
     struct cache_sweep_result *result;
 };
 
 /* It may go, or is gone: count it, say it, remove it. `number` 0: all of the cache. */
-static int finish_sweep(struct sweep *sweep, const char *name, uint64_t number, unsigned generations,
+static int finish_sweep(struct sweeping *sweep, const char *name, uint64_t number, unsigned generations,
                         uint64_t freed_bytes, struct cache_gone *gone)
 {
     sweep->result->generations += generations;
@@ -287,7 +287,7 @@ static int finish_sweep(struct sweep *sweep, const char *name, uint64_t number, 
     return sweep->options->dry_run ? 0 : cache_remove_gone(sweep->caches, gone);
 }
 
-static int sweep_generation(struct sweep *sweep, int cache, const char *name,
+static int sweep_generation(struct sweeping *sweep, int cache, const char *name,
                             const struct cache_generation *generation, struct dayfly_err *err)
 {
     _cleanup_(cleanup_measure) struct measure measure = {0};
@@ -312,7 +312,7 @@ static int sweep_generation(struct sweep *sweep, int cache, const char *name,
 }
 
 /* All or nothing: without its current generation an older one would be the current one again. */
-static int sweep_whole(struct sweep *sweep, const char *name, unsigned generations,
+static int sweep_whole(struct sweeping *sweep, const char *name, unsigned generations,
                        struct dayfly_err *err)
 {
     _cleanup_(cleanup_measure) struct measure measure = {0};
@@ -332,7 +332,7 @@ static int sweep_whole(struct sweep *sweep, const char *name, unsigned generatio
     return finish_sweep(sweep, name, 0, generations, own, &gone);
 }
 
-static bool is_too_old(const struct sweep *sweep, int cache, const struct cache_generation *current)
+static bool is_too_old(const struct sweeping *sweep, int cache, const struct cache_generation *current)
 {
     char dir[CACHE_DIR_BYTES];
     struct stat st;
@@ -342,7 +342,7 @@ static bool is_too_old(const struct sweep *sweep, int cache, const struct cache_
            MAX(st.st_atime, st.st_mtime) <= limit;
 }
 
-static int sweep_cache(struct sweep *sweep, const char *name, struct dayfly_err *err)
+static int sweep_cache(struct sweeping *sweep, const char *name, struct dayfly_err *err)
 {
     _cleanup_(cleanup_measure) struct measure kept = {0};
     _cleanup_free_ struct cache_generation *all = NULL;
@@ -365,7 +365,7 @@ static int sweep_cache(struct sweep *sweep, const char *name, struct dayfly_err 
 int cache_sweep(struct caches *caches, const struct cache_sweep_options *options,
                 struct cache_sweep_result *result, struct dayfly_err *err)
 {
-    struct sweep sweep = {.caches = caches, .options = options, .result = result};
+    struct sweeping sweep = {.caches = caches, .options = options, .result = result};
     char **names;
     int count = cache_names(caches, &names), r = 0;
     *result = (struct cache_sweep_result){0};
