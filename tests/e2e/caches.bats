@@ -29,9 +29,6 @@ outcome() { jq -r '.caches[0] | "\(.outcome) \(.generation)" + (if .made then ">
 tree() { "$DAYFLY" cache inspect "$1" --json | jq -r '.generations[0].path'; }
 generation() { "$DAYFLY" cache ls --json | jq -r ".[] | select(.name == \"$1\") | .generation"; }
 
-# For what is the same in every engine: a machine takes its time to start.
-user_or_long() { [ "$ENGINE" = user ] || long; }
-
 # Nothing of a job that has ended is left where its work was.
 no_work() {
     "$DAYFLY" cache ls >/dev/null
@@ -117,6 +114,7 @@ YAML
 }
 
 @test "of two jobs at once each has its own view, and the second to end makes no generation" {
+    user_or_long
     cached --trusted --cache c:/c:promote -- 'echo base >/c/base'
     start_talking_job --net none --report "$TEST_DIR/slow.json" --trusted --cache c:/c:promote -- \
         'echo slow >/c/slow; echo ready; read line; ls /c; cat /c/base'
@@ -152,6 +150,7 @@ YAML
 }
 
 @test "what is hostile in a cache does nothing to the host" {
+    user_or_long
     echo outside >"$TEST_DIR/outside"
     run cached --trusted --cache c:/c:promote -- '
         cd /c || exit 1
@@ -272,6 +271,7 @@ YAML
 }
 
 @test "a cache within a share's place, and beside a secret, is seen; an audit finds nothing" {
+    user_or_long
     make_share
     mkdir "$SHARE/c"
     KEY=hunter22hunter22 run cached --secret KEY --share "$SHARE:/src" --trusted --cache c:/src/c:promote -- \
@@ -285,6 +285,7 @@ YAML
 }
 
 @test "a runner killed at any moment leaves the old generation or the new, and nothing else" {
+    user_or_long
     local rounds=2
     if [ "$ENGINE" = user ]; then rounds=15; fi
     if [ -n "${DAYFLY_TEST_LONG:-}" ]; then rounds=$((rounds * 7)); fi
@@ -311,6 +312,7 @@ YAML
 }
 
 @test "killed at every step of it, a promotion leaves the old generation or the new" {
+    user_or_long
     [ "$ENGINE" = user ] || skip "the same in every engine"
     build/tests/kill/kill-at "$TEST_DIR" 0 /dev/null true || skip "no ptrace here"
     # shellcheck disable=SC2016

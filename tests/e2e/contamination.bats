@@ -88,6 +88,7 @@ host_has_nothing() {
 }
 
 @test "a sleeper that still has a job does what it waits for" {
+    user_or_long
     start_job_that_leaves "/opt/bin/remains leave $TOKEN /out; echo end
         until [ -e /out/late ]; do sleep 0.1; done; echo late"
     kinds_found
@@ -99,6 +100,7 @@ host_has_nothing() {
 }
 
 @test "a fork bomb that goes off behind a job's back ends with it" {
+    user_or_long
     local limit=60s
     if [ "$ENGINE" = user ]; then limit=5s; fi
     run with_remains --timeout "$limit" -- /opt/bin/remains bomb "$TOKEN"

@@ -17,6 +17,7 @@ store_size() {
 }
 
 @test "one process: job after job, its descriptors, threads and memory do not grow" {
+    user_or_long
     local count=10
     if [ "$ENGINE" = user ]; then count=30; fi
     if [ -n "${DAYFLY_TEST_LONG:-}" ]; then count=100; fi

@@ -105,6 +105,7 @@ measure() {
 }
 
 @test "four runners at once, all killed: dayfly prune finds what they left, a living one keeps its own" {
+    user_or_long
     measure
     mkfifo "$TEST_DIR/talk" "$TEST_DIR/listen"
     job -i --net none -- sh -c 'echo up; read -r go; echo "still $go"' <"$TEST_DIR/talk" >"$TEST_DIR/listen" 3>&- &
