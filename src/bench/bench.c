@@ -239,6 +239,7 @@ int bench_run(const struct bench_options *options, struct bench *out, struct day
     bench_host_load(out->load_after);
     out->seconds = (double)(clock_ns() - session.start_ns) / 1e9;
     out->interrupted = take_signal(options);
-    say(&session, NULL);
+    if (options->say)
+        options->say(options->opaque, NULL);
     return out->interrupted ? 0 : r;
 }

@@ -40,7 +40,8 @@ struct bench_options {
     unsigned disk_mib, disk_s;
     uint64_t limit_ns; /* of one run */
     int signal_fd;     /* a signal there ends it: what was measured until then stays */
-    void (*say)(void *opaque, const char *text); /* what goes on, for people */
+    /* What goes on, for people; NULL at the end. */
+    void (*say)(void *opaque, const char *text);
     void *opaque;
 };
 

@@ -73,6 +73,7 @@ agent_answered() {
 }
 
 @test "links that a job puts into a share lead neither artifacts nor the report out of it" {
+    user_or_long
     mkdir -p "$TEST_DIR/src/logs" "$TEST_DIR/outside"
     echo mine >"$TEST_DIR/victim"
     cd "$TEST_DIR/src"

@@ -130,6 +130,7 @@ holders() {
 }
 
 @test "a secret is on no disk and in no other job's reach, while its job runs and after" {
+    user_or_long
     printf 's3cret-%s' "$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')" >"$TEST_DIR/value"
     mkfifo "$TEST_DIR/talk" "$TEST_DIR/listen"
     with_remains -i --disk 64MiB --secret "TOKEN=file:$TEST_DIR/value" --report "$TEST_DIR/report" -- sh -c '

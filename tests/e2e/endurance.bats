@@ -18,8 +18,7 @@ store_size() {
 
 @test "one process: job after job, its descriptors, threads and memory do not grow" {
     user_or_long
-    local count=10
-    if [ "$ENGINE" = user ]; then count=30; fi
+    local count=30
     if [ -n "${DAYFLY_TEST_LONG:-}" ]; then count=100; fi
     run timeout 3000 "$ENDURANCE" "$ENGINE" tests "$count"
     echo "$output"
@@ -46,12 +45,12 @@ store_size() {
 }
 
 @test "sixteen at once: each is clean, the store is what it was" {
-    local count=4 i pids=()
-    if [ -n "${DAYFLY_TEST_LONG:-}" ]; then count=16 LIMIT=600; fi
-    if [ "$ENGINE" = user ]; then count=16; fi
+    user_or_long
+    local i pids=()
+    if [ -n "${DAYFLY_TEST_LONG:-}" ]; then LIMIT=600; fi
     audited
     store_size >"$TEST_DIR/store"
-    for ((i = 0; i < count; i++)); do
+    for ((i = 0; i < 16; i++)); do
         audited 3>&- &
         pids+=($!)
     done

@@ -17,7 +17,7 @@ setup() {
     LAST=$((FIRST + 999))
     export DAYFLY_USER_RANGE=$FIRST-$LAST
     TIMES=20
-    if [ "$ENGINE" != user ]; then TIMES=8; fi
+    if [ "$ENGINE" != user ]; then TIMES=4; fi
     if [ -n "${DAYFLY_TEST_LONG:-}" ]; then TIMES=100; fi
     SEED=${DAYFLY_TEST_SEED:-$((RANDOM * 32768 + RANDOM))}
     RANDOM=$SEED

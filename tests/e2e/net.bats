@@ -101,6 +101,7 @@ transfer() { # ADDRESS TAP'S KIND...
 }
 
 @test "by a tap with several queues, by IPv6: the same" {
+    long
     transfer fd09::1 multi_queue
 }
 

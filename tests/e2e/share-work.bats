@@ -38,6 +38,7 @@ load share
 }
 
 @test "300 MB there and back, unchanged" {
+    long
     make_share
     head -c 300000000 /dev/urandom >"$SHARE/there"
     chmod 644 "$SHARE/there"
