@@ -61,7 +61,7 @@ marked() {
 snapshot_host() {
     cut -d' ' -f5 /proc/self/mountinfo | sort
     # But for those that unit tests have, which may run at the same time.
-    awk '$8 ~ /dayfly/ && $8 !~ /^\/tmp\/dayfly-door-[^\/]*\/s$/ {print $8}' /proc/net/unix | sort
+    awk '$8 ~ /dayfly/ && $8 !~ /\/dayfly-door-[^\/]*\/s$/ {print $8}' /proc/net/unix | sort
     ls /sys/class/net
     # Its file of locks has no content but a number, and stays.
     ls /run/dayfly 2>/dev/null | grep -vx uids || true

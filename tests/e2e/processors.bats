@@ -5,6 +5,9 @@ load common
 
 @test "4 processors are seen" {
     run job --cpus 4 -- nproc
+    # Translated by QEMU on a host that gave it next to no time, a guest's kernel has died of an exception in an
+    # interrupt, once in some hundred runs. Twice in a row it would be ours.
+    if [ "$ENGINE" = tcg ] && [[ "$output" == *"Fatal exception in interrupt"* ]]; then run job --cpus 4 -- nproc; fi
     echo "status $status: $output"
     [ "$status" -eq 0 ]
     [ "${lines[0]}" = 4 ]
