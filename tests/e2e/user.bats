@@ -453,13 +453,12 @@ hostile_image() { # NAME
     run timeout -k 10 "$LIMIT" "$DAYFLY" run --engine user host -- cat /etc/resolv.conf
     [[ "$output" == *"nameserver 10.0.2.3"* ]]
     # As systemd-resolved has it: a link to what only the host's /run has.
-    mkdir "$TEST_DIR"/{upper,work}
-    ln -s ../run/resolver/stub.conf "$TEST_DIR/upper/resolv.conf"
+    mkdir "$TEST_DIR/layers"
     run timeout -k 10 "$LIMIT" unshare -m sh -c '
-        mount -t tmpfs none '"$TEST_DIR"'/work && mkdir '"$TEST_DIR"'/work/u '"$TEST_DIR"'/work/w &&
-        cp -a '"$TEST_DIR"'/upper/resolv.conf '"$TEST_DIR"'/work/u &&
-        mount -t overlay -o lowerdir=/etc,upperdir='"$TEST_DIR"'/work/u,workdir='"$TEST_DIR"'/work/w none /etc &&
-        "$0" run --engine user host -- cat /etc/resolv.conf' "$DAYFLY"
+        mount -t tmpfs none "$1" && mkdir "$1/upper" "$1/aside" &&
+        ln -s ../run/resolver/stub.conf "$1/upper/resolv.conf" &&
+        mount -t overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/aside" none /etc &&
+        "$0" run --engine user host -- cat /etc/resolv.conf' "$DAYFLY" "$TEST_DIR/layers"
     echo "$output"
     [[ "$output" == *"nameserver 10.0.2.3"* ]]
 }
