@@ -6,13 +6,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "bench/bench.h"
 #include "bench/say.h"
 #include "bench/work.h"
 #include "command.h"
+#include "signals.h"
 #include "table.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -92,19 +92,6 @@ static void say(void *opaque, const char *text)
     if (text)
         fprintf(stderr, "dayfly: %s...", text);
     fflush(stderr);
-}
-
-/* Blocked before anything is started, so that only the descriptor sees them. */
-static int catch_signals(struct dayfly_err *err)
-{
-    sigset_t caught;
-    sigemptyset(&caught);
-    sigaddset(&caught, SIGINT);
-    sigaddset(&caught, SIGTERM);
-    sigaddset(&caught, SIGHUP);
-    sigprocmask(SIG_BLOCK, &caught, NULL);
-    int fd = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd < 0 ? err_errno(err, errno, "watch for signals") : fd;
 }
 
 /* -- the command line again ------------------------------------------------------------------- */
@@ -232,7 +219,7 @@ static int run(const struct call *call)
         bench_choose(options.columns, "column", bench_column_name, BENCH_COLUMNS, &columns, &err) < 0 ||
         (options.html && check_page(options.html, &err) < 0))
         return command_fail(call, &err);
-    _cleanup_close_ int signals = catch_signals(&err);
+    _cleanup_close_ int signals = signals_catch(NULL, &err);
     if (signals < 0)
         return command_fail(call, &err);
     const struct bench_options asked = {

@@ -16,13 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "config/config.h"
 #include "engine/share.h"
+#include "signals.h"
 #include "transport/vhost_user.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
@@ -250,16 +250,12 @@ static int make_socket(struct daemon *daemon, const char *path, struct dayfly_er
 /* Signals that end the daemon are read from a descriptor from here on, in whichever thread. */
 static int catch_signals(struct daemon *daemon, struct dayfly_err *err)
 {
-    sigset_t caught;
-    sigemptyset(&caught);
-    sigaddset(&caught, SIGINT);
-    sigaddset(&caught, SIGTERM);
-    sigaddset(&caught, SIGHUP);
-    sigprocmask(SIG_BLOCK, &caught, NULL);
     signal(SIGPIPE, SIG_IGN);
-    daemon->signal_fd = signalfd(-1, &caught, SFD_CLOEXEC);
+    daemon->signal_fd = signals_catch(NULL, err);
+    if (daemon->signal_fd < 0)
+        return daemon->signal_fd;
     daemon->left_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return daemon->signal_fd < 0 || daemon->left_fd < 0 ? err_errno(err, errno, "prepare") : 0;
+    return daemon->left_fd < 0 ? err_errno(err, errno, "prepare") : 0;
 }
 
 static int set_up(struct daemon *daemon, const struct fs_command_options *options,

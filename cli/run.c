@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "job/job.h"
 #include "job/report_file.h"
 #include "run_options.h"
+#include "signals.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/home.h"
@@ -237,21 +237,6 @@ static void keep_no_core(void)
         limit.rlim_cur = 0;
         setrlimit(RLIMIT_CORE, &limit);
     }
-}
-
-/* Blocked before any thread exists, so that only the descriptor sees them. Returns it, or -errno. */
-static int catch_signals(struct dayfly_err *err)
-{
-    sigset_t caught;
-    sigemptyset(&caught);
-    sigaddset(&caught, SIGINT);
-    sigaddset(&caught, SIGTERM);
-    sigaddset(&caught, SIGHUP);
-    sigaddset(&caught, SIGQUIT);
-    sigaddset(&caught, SIGWINCH);
-    sigprocmask(SIG_BLOCK, &caught, NULL);
-    int fd = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd < 0 ? err_errno(err, errno, "watch for signals") : fd;
 }
 
 /* -- the command ------------------------------------------------------------------------------ */
@@ -496,7 +481,8 @@ static int run(const struct call *call)
     if (load_secrets(options, &log, &secrets, &err) < 0)
         return command_fail(call, &err);
 
-    _cleanup_close_ int signals = catch_signals(&err);
+    static const int also[] = {SIGQUIT, SIGWINCH, 0};
+    _cleanup_close_ int signals = signals_catch(also, &err);
     if (signals < 0)
         return command_fail(call, &err);
     ioctl(STDIN_FILENO, TIOCGWINSZ, &size);

@@ -14,6 +14,7 @@
 #include "dayfly/vm.h"
 #include "engine_option.h"
 #include "fault.h"
+#include "signals.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -100,19 +101,13 @@ static int vm_run(const struct call *call)
 {
     const struct vm_run_options *options = call->options;
     struct dayfly_err err = {0};
-    sigset_t caught;
 
     if (!options->file) {
         err_set(&err, EINVAL, "which machine? Name its description by -f FILE");
         return command_fail(call, &err);
     }
-    sigemptyset(&caught);
-    sigaddset(&caught, SIGINT);
-    sigaddset(&caught, SIGTERM);
-    sigaddset(&caught, SIGHUP);
-    sigprocmask(SIG_BLOCK, &caught, NULL);
     signal(SIGPIPE, SIG_IGN);
-    _cleanup_close_ int signal_fd = signalfd(-1, &caught, SFD_CLOEXEC);
+    _cleanup_close_ int signal_fd = signals_catch(NULL, &err);
     _cleanup_close_ int event_fd = eventfd(0, EFD_CLOEXEC);
     struct ending ending = {.event_fd = event_fd};
     struct dayfly_vm_options vm_options = {
@@ -126,8 +121,9 @@ static int vm_run(const struct call *call)
 
     struct dayfly_config *config = NULL;
     struct dayfly_vm *vm = NULL;
-    int r =
-        signal_fd < 0 || event_fd < 0 ? err_errno(&err, errno, "prepare") : dayfly_config_new(&config);
+    int r = signal_fd;
+    if (r >= 0)
+        r = event_fd < 0 ? err_errno(&err, errno, "prepare") : dayfly_config_new(&config);
     /* Faults are printed one by one; the error that comes back only repeats the first. */
     if (r == 0)
         r = dayfly_config_load_yaml(config, options->file, print_fault, (void *)options, &err);
