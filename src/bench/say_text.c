@@ -99,28 +99,30 @@ void bench_say_facts(const struct bench *bench,
 
 /* -- cells ------------------------------------------------------------------------------------ */
 
+/* "MEDIAN (LEAST to MOST)", each as `show` has it. */
+static const char *spread(const struct summary *s, const char *(*show)(double, char *),
+                          char out[CELL_BYTES])
+{
+    char median[BENCH_FIGURE_BYTES], least[BENCH_FIGURE_BYTES], most[BENCH_FIGURE_BYTES];
+    if (!s->count)
+        return strcpy(out, "-");
+    snprintf(out, CELL_BYTES, "%s (%s to %s)", show(s->median, median), show(s->least, least),
+             show(s->most, most));
+    return out;
+}
+
 static const char *cell(const struct bench *bench, const struct bench_row *row,
                         enum bench_column column, char out[CELL_BYTES])
 {
     struct summary s = bench_summary(bench, row, column);
-    char median[BENCH_FIGURE_BYTES], least[BENCH_FIGURE_BYTES], most[BENCH_FIGURE_BYTES];
-    if (!s.count)
-        return strcpy(out, "-");
-    snprintf(out, CELL_BYTES, "%s (%s to %s)", bench_figure(s.median, median),
-             bench_figure(s.least, least), bench_figure(s.most, most));
-    return out;
+    return spread(&s, bench_figure, out);
 }
 
 static const char *ratio_cell(const struct bench *bench, const struct bench_row *row,
                               enum bench_column column, char out[CELL_BYTES])
 {
     struct summary s = bench_row_ratio(bench, row, column);
-    char median[BENCH_FIGURE_BYTES], least[BENCH_FIGURE_BYTES], most[BENCH_FIGURE_BYTES];
-    if (!s.count)
-        return strcpy(out, "-");
-    snprintf(out, CELL_BYTES, "%s (%s to %s)", bench_ratio(s.median, median),
-             bench_ratio(s.least, least), bench_ratio(s.most, most));
-    return out;
+    return spread(&s, bench_ratio, out);
 }
 
 /* -- text ------------------------------------------------------------------------------------- */

@@ -17,7 +17,7 @@
 #include "sandbox/idmap.h"
 #include "util/cleanup.h"
 #include "util/io.h"
-#include "util/testing.h"
+#include "util/testing_files.h"
 #include "util/tree.h"
 
 struct place {
@@ -25,28 +25,6 @@ struct place {
     int base_fd;
     struct cow cow;
 };
-
-static void put(int dir_fd, const char *name, const char *text)
-{
-    _cleanup_close_ int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    assert_true(fd >= 0);
-    assert_int_equal(io_write_full(fd, text, strlen(text)), 0);
-}
-
-static void assert_text(int dir_fd, const char *name, const char *text)
-{
-    _cleanup_free_ char *got = NULL;
-    size_t len;
-    assert_int_equal(io_read_file(dir_fd, name, 4096, &got, &len), 0);
-    assert_string_equal(got, text);
-}
-
-static void assert_none(int dir_fd, const char *name)
-{
-    struct stat st;
-    assert_int_equal(fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW), -1);
-    assert_int_equal(errno, ENOENT);
-}
 
 /* base/: file, gone, kept, dir/{inner,gone}, hidden/{below}, link -> file */
 static int setup(void **state)

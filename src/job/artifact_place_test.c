@@ -12,26 +12,8 @@
 
 #include "util/cleanup.h"
 #include "util/io.h"
-#include "util/testing.h"
+#include "util/testing_files.h"
 #include "util/tree.h"
-
-/* A directory for a test, as the working directory. */
-static int enter(void **state)
-{
-    char *dir = strdup("/tmp/place-test.XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(chdir(dir), 0);
-    *state = dir;
-    return 0;
-}
-
-static int leave(void **state)
-{
-    assert_int_equal(chdir("/"), 0);
-    assert_int_equal(tree_remove(AT_FDCWD, *state), 0);
-    free(*state);
-    return 0;
-}
 
 static void write_at(int dir, const char *path, const char *text)
 {
@@ -186,7 +168,7 @@ static void test_a_sweep_says_what_goes(void **state)
     assert_int_equal(artifact_place_sweep("gone", &sweep, NULL), -ENOENT);
 }
 
-#define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, enter, leave)
+#define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
 
 int main(void)
 {

@@ -8,26 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "util/testing.h"
+#include "util/testing_files.h"
 #include "util/tree.h"
-
-/* A directory for a test, as the working directory. */
-static int enter(void **state)
-{
-    char *dir = strdup("/tmp/report-test.XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(chdir(dir), 0);
-    *state = dir;
-    return 0;
-}
-
-static int leave(void **state)
-{
-    assert_int_equal(chdir("/"), 0);
-    assert_int_equal(tree_remove(AT_FDCWD, *state), 0);
-    free(*state);
-    return 0;
-}
 
 /* Find it, let a job have its way, and write it. */
 static int written(const char *path, void (*job)(void), struct dayfly_err *err)
@@ -113,9 +95,9 @@ static void links_that_came_since_lead_nowhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(it_is_whole_or_not_there, enter, leave),
-        cmocka_unit_test_setup_teardown(what_is_no_file_is_written_to, enter, leave),
-        cmocka_unit_test_setup_teardown(links_that_came_since_lead_nowhere, enter, leave),
+        cmocka_unit_test_setup_teardown(it_is_whole_or_not_there, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(what_is_no_file_is_written_to, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(links_that_came_since_lead_nowhere, enter_folder, leave_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

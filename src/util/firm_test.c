@@ -10,26 +10,8 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
-#include "util/testing.h"
+#include "util/testing_files.h"
 #include "util/tree.h"
-
-/* A directory for a test, as the working directory. */
-static int enter(void **state)
-{
-    char *dir = strdup("/tmp/firm-test.XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(chdir(dir), 0);
-    *state = dir;
-    return 0;
-}
-
-static int leave(void **state)
-{
-    assert_int_equal(chdir("/"), 0);
-    assert_int_equal(tree_remove(AT_FDCWD, *state), 0);
-    free(*state);
-    return 0;
-}
 
 /* Settle `path`, have `change` happen, and open: whether that leads to what is `where` by then. */
 static int opened(const char *path, void (*change)(void), const char *where)
@@ -110,10 +92,10 @@ static void what_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(what_is_missing_is_made, enter, leave),
-        cmocka_unit_test_setup_teardown(links_that_are_there_are_followed, enter, leave),
-        cmocka_unit_test_setup_teardown(others_are_not, enter, leave),
-        cmocka_unit_test_setup_teardown(what_is_refused, enter, leave),
+        cmocka_unit_test_setup_teardown(what_is_missing_is_made, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(links_that_are_there_are_followed, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(others_are_not, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(what_is_refused, enter_folder, leave_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
