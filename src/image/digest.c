@@ -3,62 +3,39 @@
 
 #include <errno.h>
 #include <string.h>
-#include <openssl/evp.h>
 
 #include "util/io.h"
 
 #define PREFIX "sha256:"
 
-int hasher_begin(struct hasher *hasher)
+void hasher_begin(struct hasher *hasher)
 {
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    *hasher = (struct hasher){.evp = ctx};
-    if (!ctx || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1) {
-        EVP_MD_CTX_free(ctx);
-        hasher->evp = NULL;
-        return -ENOMEM;
-    }
-    return 0;
+    sha256_init(&hasher->sha256);
 }
 
 void hasher_add(struct hasher *hasher, const void *data, size_t len)
 {
-    if (EVP_DigestUpdate(hasher->evp, data, len) != 1)
-        hasher->failed = true;
+    sha256_update(&hasher->sha256, len, data);
 }
 
-int hasher_finish(struct hasher *hasher, struct digest *out)
+void hasher_digest(const struct hasher *hasher, struct digest *out)
 {
-    if (!hasher->evp)
-        return -EIO;
-    struct digest d;
-    if (EVP_DigestFinal_ex(hasher->evp, d.bytes, NULL) != 1)
-        hasher->failed = true;
-    EVP_MD_CTX_free(hasher->evp);
-    hasher->evp = NULL;
-    if (hasher->failed)
-        return -EIO;
-    if (out)
-        *out = d;
-    return 0;
+    struct sha256_ctx copy = hasher->sha256;
+    sha256_digest(&copy, sizeof(out->bytes), out->bytes);
 }
 
-int digest_of(const void *data, size_t len, struct digest *out)
+void digest_of(const void *data, size_t len, struct digest *out)
 {
     struct hasher hasher;
-    int rc = hasher_begin(&hasher);
-    if (rc)
-        return rc;
+    hasher_begin(&hasher);
     hasher_add(&hasher, data, len);
-    return hasher_finish(&hasher, out);
+    hasher_digest(&hasher, out);
 }
 
 int digest_of_fd(int fd, struct digest *out, uint64_t *size)
 {
     struct hasher hasher;
-    int rc = hasher_begin(&hasher);
-    if (rc)
-        return rc;
+    hasher_begin(&hasher);
     char buf[65536];
     off_t at = 0;
     ssize_t n;
@@ -66,12 +43,12 @@ int digest_of_fd(int fd, struct digest *out, uint64_t *size)
         hasher_add(&hasher, buf, (size_t)n);
         at += n;
     }
-    rc = hasher_finish(&hasher, out);
     if (n < 0)
         return (int)n;
+    hasher_digest(&hasher, out);
     if (size)
         *size = (uint64_t)at;
-    return rc;
+    return 0;
 }
 
 bool digest_equal(const struct digest *a, const struct digest *b)

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <nettle/sha2.h>
 
 #define DIGEST_BYTES     32
 #define DIGEST_HEX_BYTES (2 * DIGEST_BYTES + 1) /* with the NUL */
@@ -17,21 +18,18 @@ struct digest {
     uint8_t bytes[DIGEST_BYTES];
 };
 
-/* A hash under way. The context is on the heap: every begin needs one finish. */
+/* A hash under way. */
 struct hasher {
-    void *evp;
-    bool failed;
+    struct sha256_ctx sha256;
 };
 
-/* Returns 0 or -ENOMEM; a failed begin needs no finish. */
-int hasher_begin(struct hasher *hasher);
+void hasher_begin(struct hasher *hasher);
 void hasher_add(struct hasher *hasher, const void *data, size_t len);
 
-/* Give the digest of what was added (out may be NULL: just clean up). Returns 0, or -EIO when the
- * crypto library failed on the way. A second call does nothing and returns -EIO. */
-int hasher_finish(struct hasher *hasher, struct digest *out);
+/* Of all that was added so far; more may be added. */
+void hasher_digest(const struct hasher *hasher, struct digest *out);
 
-int digest_of(const void *data, size_t len, struct digest *out);
+void digest_of(const void *data, size_t len, struct digest *out);
 
 /* The digest of fd's bytes from offset 0 to its end; the file position is not used.
  * *size (may be NULL) receives how many there were. Returns 0 or -errno. */

@@ -7,8 +7,11 @@
  * saves the two switches to a thread for waiting and back, until a piece of work took long. It may have
  * waited for a disk then, and the next ones go to others for ten times as long: so at most a tenth of
  * the thread's time is waiting.
+ *
+ * Threads: any, also several that do work of one kind.
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,15 +23,16 @@
 
 /* Zeroed: not careful. */
 struct careful {
-    uint64_t until_ns;
+    _Atomic uint64_t until_ns;
 };
 
 /* Is the work to be left to others now? */
 static inline bool careful_now(struct careful *careful)
 {
-    if (careful->until_ns && clock_ns() >= careful->until_ns)
-        careful->until_ns = 0;
-    return careful->until_ns > 0;
+    uint64_t until_ns = careful->until_ns;
+    if (until_ns && clock_ns() >= until_ns)
+        careful->until_ns = until_ns = 0;
+    return until_ns > 0;
 }
 
 /* The thread did a piece of work that it began at `began_ns`, a clock_ns(), and has ended now. */

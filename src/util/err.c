@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define ERR_IMPLEMENTATION
 #include "util/err.h"
 
 #include <errno.h>

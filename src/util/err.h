@@ -23,4 +23,10 @@ int err_errno(struct dayfly_err *err, int code, const char *fmt, ...) ERR_PRINTF
 /* Put "<context>: " in front of the message that is there. Returns -err->code (-EIO if err is NULL). */
 int err_wrap(struct dayfly_err *err, const char *fmt, ...) ERR_PRINTF(2, 3);
 
+#if defined(__clang_analyzer__) && !defined(ERR_IMPLEMENTATION)
+/* The analyzer sees one file, and would follow paths on which a failure returns 0. */
+#define err_set(err, code, ...)   ((void)(err_set)(err, code, __VA_ARGS__), -(code))
+#define err_errno(err, code, ...) ((void)(err_errno)(err, code, __VA_ARGS__), -(code))
+#endif
+
 #endif

@@ -10,11 +10,13 @@
 
 #include "util/cleanup.h"
 
-ssize_t io_read_full(int fd, void *buf, size_t len)
+/* From `offset` on, or from where the file is when that is negative. */
+static ssize_t read_full(int fd, char *buf, size_t len, off_t offset)
 {
     size_t done = 0;
     while (done < len) {
-        ssize_t n = read(fd, (char *)buf + done, len - done);
+        ssize_t n = offset < 0 ? read(fd, buf + done, len - done)
+                               : pread(fd, buf + done, len - done, offset + (off_t)done);
         if (n == 0)
             break;
         if (n < 0) {
@@ -27,21 +29,14 @@ ssize_t io_read_full(int fd, void *buf, size_t len)
     return (ssize_t)done;
 }
 
+ssize_t io_read_full(int fd, void *buf, size_t len)
+{
+    return read_full(fd, buf, len, -1);
+}
+
 ssize_t io_pread_full(int fd, void *buf, size_t len, off_t offset)
 {
-    size_t done = 0;
-    while (done < len) {
-        ssize_t n = pread(fd, (char *)buf + done, len - done, offset + (off_t)done);
-        if (n == 0)
-            break;
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            return -errno;
-        }
-        done += (size_t)n;
-    }
-    return (ssize_t)done;
+    return offset < 0 ? -EINVAL : read_full(fd, buf, len, offset);
 }
 
 int io_write_full(int fd, const void *buf, size_t len)

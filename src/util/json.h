@@ -9,6 +9,7 @@
  */
 
 #include <jansson.h>
+#include <stdint.h>
 
 #include "util/cleanup.h"
 
@@ -19,5 +20,13 @@ static inline void cleanup_json(json_t **json)
 }
 
 #define _cleanup_json_ _cleanup_(cleanup_json)
+
+/* A duration in milliseconds. Microseconds are as fine as anybody measures; more digits only look
+ * precise. */
+static inline json_t *json_ms(uint64_t ns)
+{
+    uint64_t us = ns / 1000;
+    return json_real((double)us / 1000.0);
+}
 
 #endif

@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "util/nameless.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/held_dir.h"
+#include "util/tree.h"
 
 #define DOOR_NAME "s" /* what is in a door's folder */
 
@@ -44,76 +43,34 @@ int nameless_file_open(const char *dir, const char *what, struct dayfly_err *err
 
 /* -- sockets ----------------------------------------------------------------------------------- */
 
-/* The socket's folder in `dir`, unless somebody has it: whoever makes one holds a lock on it. */
-static void sweep_door(int dir_fd, const char *dir, const char *name, const struct sweep *sweep)
-{
-    struct stat st;
-    int r = 0;
-    _cleanup_close_ int folder =
-        openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (folder < 0 || fstat(folder, &st) < 0 || st.st_uid != geteuid() ||
-        flock(folder, LOCK_EX | LOCK_NB) < 0)
-        return;
-    if (sweep_removes(sweep)) {
-        unlinkat(folder, DOOR_NAME, 0);
-        r = unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
-    }
-    sweep_tell(sweep, "socket", r, "%s/%s", dir, name);
-}
-
 static void sweep_doors(const char *dir, const struct sweep *sweep)
 {
-    struct dirent *entry;
-    DIR *d = opendir(dir);
-    while (d && (entry = readdir(d)))
-        if (strncmp(entry->d_name, NAMELESS_DOOR, strlen(NAMELESS_DOOR)) == 0)
-            sweep_door(dirfd(d), dir, entry->d_name, sweep);
-    if (d)
-        closedir(d);
-}
-
-/* Make the folder, its name from a template: a descriptor with its lock, or -errno; -EAGAIN when
- * somebody took it for left over before it was locked. */
-static int make_folder(char *path)
-{
-    struct stat st;
-    if (!mkdtemp(path))
-        return -errno;
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT ? -EAGAIN : -errno;
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &st) < 0 || st.st_nlink == 0)
-        return -EAGAIN;
-    return steal_fd(&fd);
+    _cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0)
+        held_dir_sweep(fd, dir, NAMELESS_DOOR, "socket", sweep);
 }
 
 static int bind_in(const char *dir, int fd, int *door, struct dayfly_err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    char *path = address.sun_path;
-    char folder[40];
-    snprintf(folder, sizeof(folder), NAMELESS_DOOR "%d-XXXXXX", getpid());
-    size_t len = strlen(dir) + 1 + strlen(folder);
-    if (len + sizeof("/" DOOR_NAME) > sizeof(address.sun_path))
-        return err_set(err, ENAMETOOLONG, "%.100s: too long for a socket's path", dir);
+    char *path = address.sun_path, prefix[32], name[HELD_DIR_NAME_BYTES];
     sweep_doors(dir, NULL);
-    int r;
-    do {
-        sprintf(path, "%s/%s", dir, folder);
-        r = make_folder(path);
-    } while (r == -EAGAIN);
-    if (r < 0)
-        return err_errno(err, -r, "make a socket in %s", dir);
-    _cleanup_close_ int held = r;
-    r = 0;
-    strcpy(path + len, "/" DOOR_NAME);
-    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+    snprintf(prefix, sizeof(prefix), NAMELESS_DOOR "%d-", getpid());
+    _cleanup_close_ int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd < 0)
+        return err_errno(err, errno, "make a socket in %s", dir);
+    _cleanup_close_ int folder = held_dir_make(dir_fd, prefix, name);
+    if (folder < 0)
+        return err_errno(err, -folder, "make a socket in %s", dir);
+    int r = 0;
+    size_t size = sizeof(address.sun_path);
+    if ((size_t)snprintf(path, size, "%s/%s/" DOOR_NAME, dir, name) >= size)
+        r = err_set(err, ENAMETOOLONG, "%.100s: too long for a socket's path", dir);
+    else if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         r = err_errno(err, errno, "make socket %s", path);
-    if (r == 0 && (*door = open(path, O_PATH | O_CLOEXEC)) < 0)
+    else if ((*door = open(path, O_PATH | O_CLOEXEC)) < 0)
         r = err_errno(err, errno, "open %s", path);
-    unlink(path);
-    path[len] = '\0';
-    rmdir(path);
+    tree_remove(dir_fd, name);
     return r;
 }
 
