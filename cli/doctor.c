@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "image/kernel.h"
 #include "image/store.h"
+#include "isolate/jail.h"
 #include "sandbox/sandbox.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
@@ -87,10 +88,22 @@ static int probe_kernel(struct dayfly_err *why)
     return r;
 }
 
+/* As a thread of a machine's would be locked up, for this user. */
+static int probe_jail(struct dayfly_err *why)
+{
+    char names[ISOLATE_STAGES_BYTES];
+    int lacks = jail_lacks_here(why);
+    if (lacks <= 0)
+        return lacks;
+    isolate_stage_names((unsigned)lacks, names);
+    return err_set(why, EPERM, "a machine goes without %s: %s", names, jail_remedy((unsigned)lacks));
+}
+
 static const struct check checks[] = {
     {"kvm", "engine kvm: /dev/kvm runs guests", probe_kvm_engine},
     {"tcg", "engine tcg: QEMU is there", probe_tcg_engine},
     {"user", "engine user: namespaces and a user of the job's own", probe_user_engine},
+    {"jail", "locking up what serves a machine, wholly (--jail required)", probe_jail},
     {"kernel", "a kernel to boot", probe_kernel},
     {"mkfs", "making file systems", probe_mkfs},
     {"debian", "dayfly image build --debian", probe_mmdebstrap},

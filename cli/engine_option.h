@@ -27,6 +27,23 @@
             OPTION_CHOICE(type, member)                                                                \
     }
 
+#define JAIL_OPTION(type, member)                                                                      \
+    {                                                                                                  \
+        "jail", 0, "auto|required|off",                                                                \
+            "how what serves a machine is locked up: as far as this host allows (the default), "       \
+            "wholly or not started, or not at all, for debugging",                                     \
+            OPTION_CHOICE(type, member)                                                                \
+    }
+
+/* The words of JAIL_OPTION. NULL is the default. */
+static inline enum dayfly_jail jail_option(const char *word)
+{
+    return !word                           ? DAYFLY_JAIL_AUTO
+           : strcmp(word, "required") == 0 ? DAYFLY_JAIL_REQUIRED
+           : strcmp(word, "off") == 0      ? DAYFLY_JAIL_OFF
+                                           : DAYFLY_JAIL_AUTO;
+}
+
 /* The words of JOB_ENGINE_OPTION. */
 static inline enum job_wall wall_option(const char *word)
 {

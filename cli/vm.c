@@ -20,7 +20,7 @@
 #include "util/log.h"
 
 struct vm_run_options {
-    const char *engine, *file;
+    const char *engine, *jail, *file;
     bool verbose;
 };
 
@@ -30,6 +30,7 @@ static const struct option_row rows[] = {
     {"file", 'f', "FILE", "the machine's description (see 'dayfly help machine-file')",
      OPTION_STRING(struct vm_run_options, file)},
     ENGINE_OPTION(struct vm_run_options, engine),
+    JAIL_OPTION(struct vm_run_options, jail),
     {"verbose", 'v', NULL, "say how the engine was chosen, and what the machine does",
      OPTION_FLAG(struct vm_run_options, verbose)},
     {0},
@@ -76,11 +77,11 @@ static int serve(const struct call *call, struct dayfly_vm *vm, struct ending *e
         struct pollfd fds[] = {{.fd = ending->event_fd, .events = POLLIN},
                                {.fd = signal_fd, .events = POLLIN}};
         int n = poll(fds, 2, caught ? 10000 : -1);
-        if (n < 0 && errno == EINTR)
-            continue;
+        if (n < 0)
+            continue; /* EINTR, or no memory for a moment */
         if (fds[0].revents & POLLIN)
             break;
-        struct signalfd_siginfo info;
+        struct signalfd_siginfo info = {0};
         if (n > 0 && read(signal_fd, &info, sizeof(info)) != sizeof(info))
             continue;
         if (n == 0 || caught || dayfly_vm_request_stop(vm, NULL) < 0) {
@@ -127,6 +128,8 @@ static int vm_run(const struct call *call)
     /* Faults are printed one by one; the error that comes back only repeats the first. */
     if (r == 0)
         r = dayfly_config_load_yaml(config, options->file, print_fault, (void *)options, &err);
+    if (r == 0 && options->jail) /* before what the file says */
+        r = dayfly_config_set_jail(config, jail_option(options->jail));
     if (r == 0)
         r = dayfly_config_validate(config, print_fault, (void *)options, &err);
     if (r == 0)

@@ -320,6 +320,20 @@ int dayfly_config_set_vsock(struct dayfly_config *config, const struct dayfly_vs
 
 int dayfly_config_set_entropy(struct dayfly_config *config, bool present);
 
+/*
+ * How the threads and processes that a guest's data reaches are locked up: namespaces, no capabilities,
+ * landlock, a list of system calls for each kind (doc/security.md). Only those that the library makes;
+ * never the program's own.
+ */
+enum dayfly_jail {
+    DAYFLY_JAIL_AUTO,     /* as far as this host and user can; dayfly_vm_jail says how far */
+    DAYFLY_JAIL_REQUIRED, /* wholly, or the machine is not made or does not start (EPERM) */
+    DAYFLY_JAIL_OFF,      /* not at all: for debugging */
+};
+
+/* AUTO, unless set. */
+int dayfly_config_set_jail(struct dayfly_config *config, enum dayfly_jail jail);
+
 /* Where the 16550 serial port's output goes: the kernel's first words. Nowhere, unless set. */
 struct dayfly_serial {
     size_t size;

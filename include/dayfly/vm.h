@@ -61,12 +61,13 @@ struct dayfly_vm_options {
     size_t size;
     enum dayfly_engine engine;
 
-    /* Told of every change of state, in order, from a thread of the machine's; of the last one at the
-     * latest by dayfly_vm_free. It must not block, and must not call what changes the machine or waits
-     * for it. May be NULL. */
+    /* Told of every change of state, in order, from a thread of the machine's that is not locked up; of
+     * the last one at the latest by dayfly_vm_free. It must not block, and must not call what changes
+     * the machine or waits for it. May be NULL. */
     void (*event)(void *opaque, const struct dayfly_vm_event *event);
 
-    /* Diagnostics, from any thread. May be NULL. */
+    /* Diagnostics, from any thread: also from those that are locked up, in which a callback can write
+     * to what is open, and open or start nothing. May be NULL. */
     void (*log)(void *opaque, enum dayfly_log_level level, const char *line);
     enum dayfly_log_level log_level;
 
@@ -114,12 +115,20 @@ enum dayfly_vm_state dayfly_vm_state(const struct dayfly_vm *vm);
 const char *dayfly_vm_engine(const struct dayfly_vm *vm);
 const char *dayfly_vm_engine_why(const struct dayfly_vm *vm);
 
+/*
+ * What the machine's jail (dayfly_config_set_jail) lacks as far as it was entered, as names for people:
+ * "namespaces"; "everything" where it is off; "" where it is whole. Each thread enters it before it
+ * sees anything of the guest's, so dayfly_vm_start has the last word. Lives as long as the machine.
+ */
+const char *dayfly_vm_jail(const struct dayfly_vm *vm);
+
 /* The process that holds the guest besides this one (QEMU, engine tcg), or 0. */
 int dayfly_vm_helper(const struct dayfly_vm *vm);
 
 /*
- * vsock (the description must have it). listen: `accepted` is called in a thread of the machine's for
- * every connection that the guest opens to port `port` of the host; it owns the stream socket fd. Once
+ * vsock (the description must have it). listen: `accepted` is called in a thread of the machine's that
+ * is not locked up, for every connection that the guest opens to port `port` of the host; it owns the
+ * stream socket fd. Once
  * a port, before start. connect: returns a stream socket whose other end is the guest's port; it reads
  * end of file when the guest refuses.
  */

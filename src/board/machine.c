@@ -373,6 +373,8 @@ static int load_kernel(struct machine *m, const struct machine_options *o, uint6
     void *tables = memory_span(&m->mem, X86_ACPI, X86_ACPI_BYTES);
     rc = acpi_build(&acpi, X86_ACPI, tables, X86_ACPI_BYTES, NULL, err);
     *entry = kernel.entry;
+    if (rc == 0)
+        trace_mark(o->trace, TRACE_LOADED);
     return rc;
 }
 
@@ -418,24 +420,41 @@ static int set_registers(struct machine *m, const struct machine_options *o,
     return rc < 0 ? err_errno(err, -rc, "KVM: registers of the first processor") : 0;
 }
 
+/* What the registers of the chipset and of the devices lead to, in a processor's thread. */
+static int gather_calls(struct isolate_options *isolate, const struct machine_options *o,
+                        struct dayfly_err *err)
+{
+    static const struct isolate_calls *const chipset[] = {&serial_calls, NULL};
+    bool room = isolate_add_calls(isolate, chipset);
+    for (unsigned i = 0; i < o->device_count && room; i++)
+        room = !o->devices[i]->ops->calls || isolate_add_calls(isolate, o->devices[i]->ops->calls);
+    return room ? 0 : err_set(err, E2BIG, "processors: too many lists of system calls");
+}
+
 static int build(struct machine *m, const struct machine_options *o, struct dayfly_err *err)
 {
     int rc = kvm_vm_new(&m->vm, o->kvm_path ? o->kvm_path : KVM_PATH, true, err);
     if (rc < 0)
         return rc;
+    trace_mark(o->trace, TRACE_VM);
     _cleanup_free_ struct kvm_cpuid2 *supported = NULL;
     uint64_t entry = 0;
+    struct isolate_options isolate = {0};
     const struct vcpus_options cpus = {
         .vm = &m->vm,
+        .jail = o->jail,
+        .isolate = &isolate,
         .count = o->cpus,
         .pio = &m->pio,
         .mmio = &m->mmio,
+        .trace = o->trace,
         .ended = vcpu_ended,
         .mend = mend,
         .all_stopped = all_stopped,
         .opaque = m,
     };
-    if ((rc = supported_cpuid(&m->vm, &supported, err)) < 0 ||
+    if ((rc = gather_calls(&isolate, o, err)) < 0 ||
+        (rc = supported_cpuid(&m->vm, &supported, err)) < 0 ||
         (rc = make_memory(m, o->memory_bytes, phys_bits(supported), err)) < 0 ||
         (rc = make_chipset(m, o, err)) < 0 || (rc = carry_devices(m, o, err)) < 0 ||
         (rc = load_kernel(m, o, &entry, err)) < 0 || (rc = vcpus_new(&m->cpus, &cpus, err)) < 0 ||

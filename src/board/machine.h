@@ -32,6 +32,7 @@
 #include "machine/loop.h"
 #include "machine/memory.h"
 #include "util/log.h"
+#include "util/trace.h"
 #include "virtio/device.h"
 
 struct machine;
@@ -93,8 +94,10 @@ struct machine_options {
 
     struct loop *loop;       /* borrowed */
     const struct log *log;   /* borrowed, may be NULL */
+    struct trace *trace;     /* borrowed until machine_free, may be NULL */
     machine_event_fn *event; /* may be NULL */
     void *opaque;
+    struct jail *jail; /* of the processors' threads; borrowed. NULL: they are not locked up */
 
     const char *kvm_path; /* NULL: "/dev/kvm" */
 };

@@ -297,6 +297,14 @@ int dayfly_config_set_entropy(struct dayfly_config *config, bool present)
     return 0;
 }
 
+int dayfly_config_set_jail(struct dayfly_config *config, enum dayfly_jail jail)
+{
+    if ((unsigned)jail > DAYFLY_JAIL_OFF)
+        return -EINVAL;
+    config->jail = jail;
+    return 0;
+}
+
 int dayfly_config_set_serial(struct dayfly_config *config, const struct dayfly_serial *options)
 {
     struct dayfly_serial given = DAYFLY_SERIAL_INIT;

@@ -99,6 +99,7 @@ struct config_share {
 /* What the enums are called, each word at its value's index; NULL behind the last. */
 extern const char *const config_mode_words[], *const config_cache_words[], *const config_ids_words[];
 extern const char *const config_net_words[];
+extern const char *const config_jail_words[];
 
 /* Whether a share can have such a window, or none. */
 static inline bool config_window_fits(uint64_t bytes)
@@ -170,6 +171,7 @@ struct dayfly_config {
     struct config_vsock vsock;
     bool entropy;
     struct config_serial serial;
+    enum dayfly_jail jail;
 
     char *source;    /* the YAML's name, or NULL */
     bool incomplete; /* the YAML could not be read to its end: nothing is known to be missing */

@@ -267,6 +267,8 @@ static const struct schema_row vsock_rows[] = {
     {0},
 };
 
+const char *const config_jail_words[] = {
+    [DAYFLY_JAIL_AUTO] = "auto", [DAYFLY_JAIL_REQUIRED] = "required", [DAYFLY_JAIL_OFF] = "off", NULL};
 static const struct schema_row serial_rows[] = {
     {"output", STREAM(struct config_serial, stream), .example = "early.log", .fallback = "none",
      .help = "Where the kernel's first words go."},
@@ -300,6 +302,12 @@ const struct schema_row config_schema[] = {
      .help = "Whether there is a virtio entropy device, fed by the host's random numbers."},
     {"serial", MAP(struct dayfly_config, serial, serial_rows), .fallback = "none",
      .help = "The 16550 serial port, which works before any driver does."},
+    {"jail", CHOICE(struct dayfly_config, jail, config_jail_words), .example = "required",
+     .fallback = "auto",
+     .help =
+         "How what serves the guest is locked up. `auto`: as far as this host and user can, which "
+         "`dayfly doctor jail` tells. `required`: wholly, or the machine does not start. `off`: not "
+         "at all; for debugging."},
     {0},
 };
 

@@ -71,7 +71,8 @@ static void test_a_whole_file_is_read(void **state)
         "    output: log.txt\n"
         "vsock: {cid: 7, socket: vm.sock}\n"
         "entropy: false\n"
-        "serial: {output: none}\n";
+        "serial: {output: none}\n"
+        "jail: required\n";
     struct dayfly_config *config;
     struct lines lines;
     struct dayfly_err err = {0};
@@ -141,6 +142,7 @@ static void test_a_whole_file_is_read(void **state)
     assert_string_equal(config->vsock.socket, "/base/vm.sock");
     assert_false(config->entropy);
     assert_null(config->serial.stream.path);
+    assert_int_equal(config->jail, DAYFLY_JAIL_REQUIRED);
     dayfly_config_free(config);
 }
 
@@ -158,7 +160,7 @@ static const struct {
     {"unknown: {deep: [1, {x: y}], more: *z}\ncpus: x\n",
      "1:1 : unknown key \"unknown\" | known here: cpus, memory, linux, disks, shares, networks, "
      "consoles, vsock, "
-     "entropy, serial\n"
+     "entropy, serial, jail\n"
      "1:36 : the alias *z is not allowed here | write the value out\n"
      "2:7 cpus: expected a whole number, found \"x\" | write `cpus: 2`\n"},
     {"cpus: 1\nmemory: 1G\ncpus: 2\n",
@@ -169,10 +171,10 @@ static const struct {
                                  "3:7 cpus: expected a whole number, found \"x\" | write `cpus: 2`\n"},
     {"<<: {cpus: 2}\n",
      "1:1 : unknown key \"<<\" | known here: cpus, memory, linux, disks, shares, networks, consoles, "
-     "vsock, entropy, serial\n"},
+     "vsock, entropy, serial, jail\n"},
     {"\"cpus\\0x\": 2\n",
      "1:1 : unknown key \"\" | known here: cpus, memory, linux, disks, shares, networks, consoles, "
-     "vsock, entropy, serial\n"},
+     "vsock, entropy, serial, jail\n"},
     /* kinds and units */
     {"cpus: two\n", "1:7 cpus: expected a whole number, found \"two\" | write `cpus: 2`\n"},
     {"cpus: \"2\"\n", "1:7 cpus: expected a whole number, found \"2\" | write `cpus: 2`\n"},
@@ -249,12 +251,12 @@ static const struct {
      "1:1 : unknown key \"x\" | known here: cpus, memory, linux, disks, shares, networks, consoles, "
      "vsock, "
      "entropy, "
-     "serial\n"
+     "serial, jail\n"
      "1:19 : nested more than 16 deep | -\n"},
     /* what is quoted can be printed */
     {"\"\\e[31m\": 1\n",
      "1:1 : unknown key \"?[31m\" | known here: cpus, memory, linux, disks, shares, "
-     "networks, consoles, vsock, entropy, serial\n"},
+     "networks, consoles, vsock, entropy, serial, jail\n"},
     {"cpus: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xbc\n",
      "1:7 cpus: expected a whole number, found \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?\" | write "
      "`cpus: 2`\n"},

@@ -38,9 +38,13 @@ static void add(struct device_set *set, struct virtio_device *device,
 
 /* With a queue a processor, so that none waits for another's lock and each has its own interrupt. */
 static int add_disk(struct device_set *set, const struct config_disk *disk, uint32_t cpus,
-                    struct loop *loop, const struct log *log, struct dayfly_err *err)
+                    const struct device_setup *setup, struct dayfly_err *err)
 {
-    struct virtio_block_options options = {.queues = MIN(cpus, VIRTIO_BLOCK_QUEUES_MAX)};
+    struct virtio_block_options options = {.queues = MIN(cpus, VIRTIO_BLOCK_QUEUES_MAX),
+                                           .jail = setup->jail,
+                                           .carrier_calls = setup->engine->carrier_calls};
+    struct loop *loop = setup->loop;
+    const struct log *log = setup->log;
     struct attached_disk attached;
     struct virtio_device *device;
     int r = disk_attach(&attached, disk, log, err);
@@ -58,10 +62,14 @@ static int add_disk(struct device_set *set, const struct config_disk *disk, uint
 }
 
 static int add_share(struct device_set *set, const struct config_share *share, size_t shares,
-                     const struct engine_ops *engine, const struct log *log, struct dayfly_err *err)
+                     const struct device_setup *setup, struct dayfly_err *err)
 {
-    const struct virtio_fs_options options = {
-        .tag = share->tag, .queues = share->queues, .carrier_calls = engine->carrier_calls};
+    const struct engine_ops *engine = setup->engine;
+    const struct log *log = setup->log;
+    const struct virtio_fs_options options = {.tag = share->tag,
+                                              .queues = share->queues,
+                                              .carrier_calls = engine->carrier_calls,
+                                              .jail = setup->jail};
     struct config_share made = *share;
     struct virtio_device *device;
     struct fs *server;
@@ -78,19 +86,25 @@ static int add_share(struct device_set *set, const struct config_share *share, s
     return r;
 }
 
-static int add_network(struct device_set *set, const struct config_network *network,
-                       const struct engine_ops *engine, unsigned cpus, struct loop *loop,
-                       const struct log *log, struct dayfly_err *err)
+static int add_network(struct device_set *set, const struct config_network *network, unsigned cpus,
+                       const struct device_setup *setup, struct dayfly_err *err)
 {
-    struct virtio_net_options options = {.carrier_calls = engine->carrier_calls};
+    struct virtio_net_options options = {.carrier_calls = setup->engine->carrier_calls,
+                                         .jail = setup->jail};
     struct virtio_device *device;
     struct net *net;
-    int r = network_open(&set->networks[set->network_count], &net, network, cpus, options.mac, loop,
-                         log, err);
+    int r = network_open(&set->networks[set->network_count], &net, network, cpus, options.mac,
+                         setup->loop, setup->log, err);
     if (r < 0)
         return r;
-    set->network_count++;
-    if ((r = virtio_net_new(&device, net, &options, log, err)) == 0)
+    struct network *made = set->networks[set->network_count++];
+    /* The border's helper, where there is one, is locked up as this one is. */
+    if (jail_is_on(setup->jail) &&
+        (r = jail_account(setup->jail, "the network's helper", network_lacks(made), err)) < 0) {
+        net_destroy(net);
+        return r;
+    }
+    if ((r = virtio_net_new(&device, net, &options, setup->log, err)) == 0)
         add(set, device, virtio_net_free);
     return r;
 }
@@ -151,9 +165,10 @@ static int add_consoles(struct device_set *set, const struct dayfly_config *conf
 static_assert(CONFIG_MAX_SLOTS + 3 <= DEVICES_MAX, "vsock, entropy and consoles besides");
 
 static int make_all(struct device_set *set, const struct dayfly_config *config,
-                    const struct engine_ops *engine, struct loop *loop, const struct log *log,
-                    struct dayfly_err *err)
+                    const struct device_setup *setup, struct dayfly_err *err)
 {
+    struct loop *loop = setup->loop;
+    const struct log *log = setup->log;
     int r;
     if (config->disk_count + config->share_count + config->network_count > CONFIG_MAX_SLOTS ||
         config->share_count > CONFIG_MAX_SHARES || config->network_count > CONFIG_MAX_NETWORKS)
@@ -161,13 +176,13 @@ static int make_all(struct device_set *set, const struct dayfly_config *config,
                        "more than %d disks, shares and networks, than %d shares or %d networks",
                        CONFIG_MAX_SLOTS, CONFIG_MAX_SHARES, CONFIG_MAX_NETWORKS);
     for (size_t i = 0; i < config->disk_count; i++)
-        if ((r = add_disk(set, &config->disks[i], config->cpus, loop, log, err)) < 0)
+        if ((r = add_disk(set, &config->disks[i], config->cpus, setup, err)) < 0)
             return r;
     for (size_t i = 0; i < config->share_count; i++)
-        if ((r = add_share(set, &config->shares[i], config->share_count, engine, log, err)) < 0)
+        if ((r = add_share(set, &config->shares[i], config->share_count, setup, err)) < 0)
             return r;
     for (size_t i = 0; i < config->network_count; i++)
-        if ((r = add_network(set, &config->networks[i], engine, config->cpus, loop, log, err)) < 0)
+        if ((r = add_network(set, &config->networks[i], config->cpus, setup, err)) < 0)
             return r;
     if (config->vsock.present && (r = add_vsock(set, &config->vsock, loop, log, err)) < 0)
         return r;
@@ -177,19 +192,32 @@ static int make_all(struct device_set *set, const struct dayfly_config *config,
             return r;
         add(set, device, virtio_entropy_free);
     }
-    return !engine->has_consoles && config->console_count ? add_consoles(set, config, loop, log, err)
-                                                          : 0;
+    return !setup->engine->has_consoles && config->console_count
+               ? add_consoles(set, config, loop, log, err)
+               : 0;
 }
 
 int devices_make(struct device_set *set, const struct dayfly_config *config,
-                 const struct engine_ops *engine, struct loop *loop, const struct log *log,
-                 struct dayfly_err *err)
+                 const struct device_setup *setup, struct dayfly_err *err)
 {
     *set = (struct device_set){0};
-    int r = make_all(set, config, engine, loop, log, err);
+    int r = make_all(set, config, setup, err);
     if (r < 0)
         devices_finish(set);
     return r;
+}
+
+bool devices_isolate(const struct device_set *set, struct isolate_options *options)
+{
+    for (unsigned i = 0; i < set->count; i++) {
+        const struct isolate_calls *const *calls = set->devices[i]->ops->calls;
+        if (calls && !isolate_add_calls(options, calls))
+            return false;
+    }
+    static const struct isolate_calls *const helpers[] = {&network_loop_calls, NULL};
+    if (set->network_count && !isolate_add_calls(options, helpers))
+        return false;
+    return !set->vsock || virtio_vsock_isolate(set->vsock, options);
 }
 
 void devices_resumed(struct device_set *set)

@@ -33,11 +33,21 @@ struct device_set {
     struct virtio_device *vsock; /* one of them, or NULL */
 };
 
-/* Open what the description names and make the devices for `engine`, on `loop` or with one of their
+struct device_setup { /* all borrowed */
+    const struct engine_ops *engine;
+    struct loop *loop;
+    struct jail *jail; /* of the threads that devices have */
+    const struct log *log;
+};
+
+/* Open what the description names and make the devices for an engine, on the loop or with one of their
  * own; the console device only if the engine has none. On failure the set is empty. */
 int devices_make(struct device_set *set, const struct dayfly_config *config,
-                 const struct engine_ops *engine, struct loop *loop, const struct log *log,
-                 struct dayfly_err *err);
+                 const struct device_setup *setup, struct dayfly_err *err);
+
+/* Add what the devices need of the thread of that loop, which is then to be locked up so. False: it is
+ * too much. */
+bool devices_isolate(const struct device_set *set, struct isolate_options *options);
 
 /* The machine goes on after a pause: what waits for room on the host is tried again. Any thread. */
 void devices_resumed(struct device_set *set);

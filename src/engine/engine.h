@@ -16,9 +16,10 @@
 
 #include "config/config.h"
 #include "dayfly/vm.h"
-#include "isolate/isolate.h"
+#include "isolate/jail.h"
 #include "machine/loop.h"
 #include "util/log.h"
+#include "util/trace.h"
 
 struct engine; /* one running guest; each engine defines its own */
 struct device_set;
@@ -32,8 +33,11 @@ enum engine_ending {
 struct engine_setup {
     const struct dayfly_config *config; /* validated; borrowed until destroy */
     struct device_set *devices;         /* made from it; borrowed until destroy */
-    struct loop *loop;                  /* runs before start */
+    struct loop *loop;                  /* runs before start; locked up */
+    struct loop *keeper; /* with `spawns`: a loop that runs, is not locked up, and lives as long */
+    struct jail *jail;
     const struct log *log;
+    struct trace *trace; /* NULL: nobody wants to know */
     void (*ended)(void *opaque, enum engine_ending ending, const char *why);
     void *opaque;
 };
@@ -45,6 +49,9 @@ struct engine_ops {
     bool shows_memory; /* of devices (struct virtio_shared_memory) to the guest */
     /* The system calls that its way of carrying a device makes in a device's own thread. */
     const struct isolate_calls *carrier_calls;
+    /* Those that it makes in `loop`, besides those of devices that are there; up to a NULL. */
+    const struct isolate_calls *const *loop_calls;
+    bool spawns; /* has a process of its own */
 
     /* Can this host run it? 0, or -errno with the cause and the remedy. May take some milliseconds. */
     int (*probe)(struct dayfly_err *why);
@@ -60,6 +67,9 @@ struct engine_ops {
 
     /* The process that holds the guest besides our own (QEMU's), or 0. */
     pid_t (*helper)(const struct engine *engine);
+
+    /* What the guest's processors came out for until now. Any thread. NULL: it cannot be counted. */
+    void (*exits)(const struct engine *engine, struct trace_exits *out);
 };
 
 /* Every engine, best first. */

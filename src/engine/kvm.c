@@ -9,6 +9,7 @@
 #include "engine/boot.h"
 #include "engine/devices.h"
 #include "engine/engine.h"
+#include "hw/serial.h"
 #include "machine/kvm.h"
 #include "machine/probe.h"
 #include "util/cleanup.h"
@@ -72,8 +73,10 @@ static int build(struct engine *engine, const struct engine_setup *setup, struct
         .device_count = setup->devices->count,
         .loop = setup->loop,
         .log = setup->log,
+        .trace = setup->trace,
         .event = machine_changed,
         .opaque = engine,
+        .jail = setup->jail,
     };
     return machine_new(&engine->machine, &options, err);
 }
@@ -135,11 +138,22 @@ static pid_t kvm_helper(const struct engine *engine)
     return 0;
 }
 
+static void kvm_exits(const struct engine *engine, struct trace_exits *out)
+{
+    struct machine_stats stats;
+    machine_stats(engine->machine, &stats);
+    *out = (struct trace_exits){stats.exits_pio, stats.exits_mmio, stats.exits_kick, stats.exits_other};
+}
+
+/* The loop resets devices in the end, and takes them off the bus. */
+static const struct isolate_calls *const loop_tables[] = {&kvm_register_calls, &serial_calls, NULL};
+
 const struct engine_ops engine_kvm = {
     .name = "kvm",
     .id = DAYFLY_ENGINE_KVM,
     .shows_memory = true,
     .carrier_calls = &kvm_interrupt_calls,
+    .loop_calls = loop_tables,
     .probe = kvm_probe,
     .create = kvm_create,
     .start = kvm_start,
@@ -149,4 +163,5 @@ const struct engine_ops engine_kvm = {
     .stop = kvm_stop,
     .destroy = kvm_destroy,
     .helper = kvm_helper,
+    .exits = kvm_exits,
 };

@@ -205,6 +205,11 @@ void network_close(struct network *network)
     free(network);
 }
 
+unsigned network_lacks(const struct network *network)
+{
+    return network->nat ? nat_lacks(network->nat) : 0;
+}
+
 const struct nat *network_nat(const struct network *network)
 {
     return network->nat;
@@ -214,3 +219,7 @@ const struct border *network_border(const struct network *network)
 {
     return network->border;
 }
+
+static const struct isolate_call loop_side[] = {ISOLATE_CALL(recvfrom)};
+
+const struct isolate_calls network_loop_calls = ISOLATE_CALLS(loop_side);

@@ -25,6 +25,12 @@ int network_open(struct network **out, struct net **net, const struct config_net
 /* In the loop's thread or after it. NULL is legal. */
 void network_close(struct network *network);
 
+/* The system calls with which the loop hears what helpers say. */
+extern const struct isolate_calls network_loop_calls;
+
+/* The stages of being locked up that its helper went without; 0 where there is none. */
+unsigned network_lacks(const struct network *network);
+
 /* The network's NAT, and the border of its secrets; or NULL. */
 const struct nat *network_nat(const struct network *network);
 const struct border *network_border(const struct network *network);

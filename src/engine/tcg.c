@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,6 +38,7 @@
 #include "transport/vhost_user.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/program.h"
 #include "util/text.h"
 #include "virtio/fs.h"
 #include "virtio/net.h"
@@ -46,8 +48,9 @@
 #define TCG_STDERR_BYTES 1024
 
 struct engine {
-    struct loop *loop;
+    struct loop *loop, *keeper;
     const struct log *log;
+    struct trace *trace;
     void (*ended)(void *opaque, enum engine_ending ending, const char *why);
     void *opaque;
 
@@ -70,24 +73,14 @@ struct engine {
     char shutdown_reason[32]; /* QMP's; "" until the guest asked */
 };
 
+/* It is not tried: loading it takes longer than our whole part of a start, and one that does not run
+ * says why when the machine is made. */
 static int tcg_probe(struct dayfly_err *why)
 {
-    struct command_line line = {0};
-    command_line_add(&line, TCG_PROGRAM);
-    command_line_add(&line, "--version");
-    pid_t pid = command_line_spawn(&line, STDERR_FILENO, why);
-    command_line_finish(&line);
-    if (pid < 0)
-        return pid == -ENOENT
-                   ? err_set(why, ENOENT, "%s is not installed: apt-get install qemu-system-x86",
-                             TCG_PROGRAM)
-                   : (int)pid;
-    int status;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        return err_set(why, ENOEXEC, "%s does not run: try '%s --version'", TCG_PROGRAM, TCG_PROGRAM);
-    return 0;
+    _cleanup_free_ char *program = program_find(TCG_PROGRAM);
+    return program ? 0
+                   : err_set(why, errno, "%s is not installed: apt-get install qemu-system-x86",
+                             TCG_PROGRAM);
 }
 
 /* -- what QEMU says ----------------------------------------------------------------------------------
@@ -210,8 +203,8 @@ static const char *double_commas(char out[static 2 * VIRTIO_FS_TAG_BYTES + 1],
 
 /*
  * QEMU's network device is two, with a wire between them, and what the guest reads of it is QEMU's own.
- * It has no MSI-X: QEMU 7.2 crashes, without KVM, where a vhost-user network device uses it. And no boot
- * ROM.
+ * It has no MSI-X: QEMU 7.2 crashes, without KVM, where a vhost-user network device uses it. And no
+ * boot ROM.
  */
 static int add_network(struct engine *engine, struct command_line *line, struct virtio_device *device,
                        struct dayfly_err *err)
@@ -221,6 +214,11 @@ static int add_network(struct engine *engine, struct command_line *line, struct 
     int door, listener = vhost_user_bind_nameless(&door, err);
     if (listener < 0)
         return listener;
+    /* QEMU may be another user by then. The socket has no name: who has the descriptor is whom we gave
+     * it to. */
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", door);
+    chmod(path, 0666);
     door = command_line_pass(line, door);
     int r = vhost_user_accept(&engine->back_ends[i], device, listener, NULL, NULL, err);
     if (r < 0)
@@ -355,10 +353,10 @@ static int build_command_line(struct engine *engine, struct command_line *line,
 
     command_line_add(line, TCG_PROGRAM);
     for (const char *const *word =
-             (const char *const[]){"-nodefaults", "-no-user-config", "-no-reboot", "-S", "-display",
-                                   "none", "-sandbox",
-                                   "on,obsolete=deny,elevateprivileges=deny,spawn=deny", "-accel",
-                                   "tcg,thread=multi", "-cpu", "max", NULL};
+             (const char *const[]){
+                 "-nodefaults", "-no-user-config", "-no-reboot", "-S", "-display", "none", "-sandbox",
+                 "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "-accel",
+                 "tcg,thread=multi", "-cpu", "max", NULL};
          *word; word++)
         command_line_add(line, *word);
     command_line_add(line, "-machine");
@@ -395,28 +393,40 @@ static int build_command_line(struct engine *engine, struct command_line *line,
 /* -- life --------------------------------------------------------------------------------------------
  */
 
-/* Runs in the loop's thread: QEMU is killed when the thread that started it ends, and this one lives as
- * long as the machine. */
 struct spawn {
     struct engine *engine;
     struct command_line *line;
+    const struct confine *confine; /* NULL: QEMU is not locked up */
+    unsigned applied;
     int stderr_fd;
     struct dayfly_err *err;
     int result;
 };
 
-static void spawn_in_loop(void *arg)
+/* In the keeper's thread: QEMU is killed when the thread that started it ends, and this one lives as
+ * long as the machine; and one that is locked up starts nothing. */
+static void spawn_in_keeper(void *arg)
 {
     struct spawn *spawn = arg;
     struct engine *engine = spawn->engine;
-    pid_t pid = command_line_spawn(spawn->line, spawn->stderr_fd, spawn->err);
+    pid_t pid = command_line_spawn_confined(spawn->line, spawn->stderr_fd, spawn->confine,
+                                            &spawn->applied, spawn->err);
     if (pid < 0) {
         spawn->result = (int)pid;
         return;
     }
     engine->pid = pid;
+    trace_mark(engine->trace, TRACE_VM);
     engine->exited = (struct loop_source){.fd = pidfd_open(pid, 0), .events = EPOLLIN, .ready = exited};
-    int r = engine->exited.fd < 0 ? -errno : loop_add(engine->loop, &engine->exited);
+    if (engine->exited.fd < 0)
+        spawn->result = err_errno(spawn->err, errno, "watch QEMU");
+}
+
+static void watch(void *arg)
+{
+    struct spawn *spawn = arg;
+    struct engine *engine = spawn->engine;
+    int r = loop_add(engine->loop, &engine->exited);
     if (r == 0)
         r = loop_add(engine->loop, &engine->messages);
     spawn->result = r < 0 ? err_errno(spawn->err, -r, "watch QEMU") : 0;
@@ -425,21 +435,33 @@ static void spawn_in_loop(void *arg)
 static int start_qemu(struct engine *engine, const struct engine_setup *setup, struct dayfly_err *err)
 {
     struct command_line line = {0};
+    struct confine confine = CONFINE_NONE;
+    bool confined = jail_is_on(setup->jail);
     int qmp_fd = -1, messages[2] = {-1, -1};
     int r = build_command_line(engine, &line, setup, &qmp_fd, err);
     if (r == 0 && pipe2(messages, O_CLOEXEC) < 0)
         r = err_errno(err, errno, "start QEMU");
+    if (r == 0 && confined)
+        r = confine_prepare(&confine, line.fds, line.fd_count, err);
     if (r == 0) {
-        struct spawn spawn = {
-            .engine = engine, .line = &line, .stderr_fd = messages[1], .err = err, .result = 0};
+        struct spawn spawn = {.engine = engine,
+                              .line = &line,
+                              .confine = confined ? &confine : NULL,
+                              .stderr_fd = messages[1],
+                              .err = err};
         fcntl(messages[0], F_SETFL, O_NONBLOCK);
         engine->messages =
             (struct loop_source){.fd = messages[0], .events = EPOLLIN, .ready = messages_ready};
-        r = loop_call(engine->loop, spawn_in_loop, &spawn);
-        r = r < 0 ? err_errno(err, -r, "start QEMU") : spawn.result;
+        loop_call(engine->keeper, spawn_in_keeper, &spawn);
+        if (spawn.result == 0)
+            loop_call(engine->loop, watch, &spawn);
+        r = spawn.result;
+        if (r == 0 && confined)
+            r = jail_account(setup->jail, "QEMU", confine_wanted(&confine) & ~spawn.applied, err);
     }
     close_fd(&messages[1]);
     command_line_finish(&line);
+    confine_finish(&confine);
     if (r < 0) {
         close_fd(&qmp_fd);
         return r;
@@ -503,7 +525,9 @@ static int tcg_create(struct engine **out, const struct engine_setup *setup, str
         return err_set(err, ENOMEM, "out of memory");
     pthread_mutex_init(&engine->lock, NULL);
     engine->loop = setup->loop;
+    engine->keeper = setup->keeper;
     engine->log = setup->log;
+    engine->trace = setup->trace;
     engine->ended = setup->ended;
     engine->opaque = setup->opaque;
     engine->exited.fd = engine->messages.fd = -1;
@@ -532,7 +556,10 @@ static int tcg_start(struct engine *engine, struct dayfly_err *err)
     pthread_mutex_lock(&engine->lock);
     engine->running = true;
     pthread_mutex_unlock(&engine->lock);
-    return qmp_execute(engine->qmp, "cont", TCG_ANSWER_MS, err);
+    int r = qmp_execute(engine->qmp, "cont", TCG_ANSWER_MS, err);
+    if (r == 0)
+        trace_mark(engine->trace, TRACE_ENTERED);
+    return r;
 }
 
 static int tcg_pause(struct engine *engine, struct dayfly_err *err)
@@ -555,11 +582,24 @@ static pid_t tcg_helper(const struct engine *engine)
     return engine->pid;
 }
 
+/* In the loop: relays and QMP over sockets, the end of QEMU; the devices that have no loop of their
+ * own. */
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL_IF(sendto, 4, UINT64_MAX, 0), /* send(2) */
+    ISOLATE_CALL(recvfrom),
+    ISOLATE_CALL(poll),
+    ISOLATE_CALL(wait4),
+};
+static const struct isolate_calls own_table = ISOLATE_CALLS(calls);
+static const struct isolate_calls *const loop_tables[] = {&own_table, &vhost_user_calls, NULL};
+
 const struct engine_ops engine_tcg = {
     .name = "tcg",
     .id = DAYFLY_ENGINE_TCG,
     .has_consoles = true,
     .carrier_calls = &vhost_user_calls,
+    .loop_calls = loop_tables,
+    .spawns = true,
     .probe = tcg_probe,
     .create = tcg_create,
     .start = tcg_start,

@@ -5,10 +5,15 @@
  * Locks. `owner` serialises the calls of the API, so that an engine sees one at a time; `lock` guards
  * the state, is held for moments only, and is the one that the engine's threads take when the guest
  * ends. Order: owner before lock. An ending may arrive during any call: whoever changes the state does
- * so by advance(), which never leaves a final one. The owner hears of it in the loop's thread, with no
- * lock held.
+ * so by advance(), which never leaves a final one. The owner hears of it in the keeper's thread, with
+ * no lock held.
+ *
+ * The jail. The loop is locked up before the engine is made, devices' loops when they are, processors
+ * before the guest runs. What cannot be done there is done by the keeper, a second loop that no guest's
+ * data reaches: it starts processes, and calls the owner's callbacks, whose code we do not know. It is
+ * there only where one of these is asked for.
  */
-#include "dayfly/vm.h"
+#include "engine/vm.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -17,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engine/devices.h"
 #include "engine/engine.h"
@@ -28,8 +34,11 @@
 
 struct dayfly_vm {
     struct dayfly_vm_options options;
+    struct trace *trace;
     struct log log;
-    struct loop *loop;
+    struct jail *jail;
+    char jail_lacks[ISOLATE_STAGES_BYTES];
+    struct loop *loop, *keeper; /* the latter may be NULL */
     struct device_set devices;
     const struct engine_ops *ops;
     struct engine *engine;
@@ -39,7 +48,16 @@ struct dayfly_vm {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     enum dayfly_vm_state state;
-    struct list news; /* changes that the owner has not been told of, oldest first */
+    struct list listeners; /* guarded by owner */
+    struct list news;      /* changes that the owner has not been told of, oldest first */
+};
+
+/* An owner's listener on a vsock port. It lives as long as the machine. */
+struct listener {
+    struct dayfly_vm *vm;
+    void (*accepted)(void *opaque, int fd, uint32_t guest_port);
+    void *opaque;
+    struct list node;
 };
 
 struct news {
@@ -61,7 +79,7 @@ static bool is_final(enum dayfly_vm_state state)
     return state == DAYFLY_VM_STOPPED || state == DAYFLY_VM_FAILED;
 }
 
-/* In the loop's thread: tell what has happened, in order, with no lock held. */
+/* In the keeper's thread: tell what has happened, in order, with no lock held. */
 static void tell(void *arg)
 {
     struct dayfly_vm *vm = arg;
@@ -105,7 +123,7 @@ static void advance(struct dayfly_vm *vm, enum dayfly_vm_state next, const char 
     if (!moved)
         free(news);
     else if (news)
-        loop_post(vm->loop, tell, vm);
+        loop_post(vm->keeper, tell, vm);
 }
 
 static void ended(void *opaque, enum engine_ending ending, const char *why)
@@ -114,33 +132,76 @@ static void ended(void *opaque, enum engine_ending ending, const char *why)
     advance(vm, ending == ENGINE_FAILED ? DAYFLY_VM_FAILED : DAYFLY_VM_STOPPED, why);
 }
 
+static int make_keeper(struct dayfly_vm *vm, struct dayfly_err *err)
+{
+    struct loop *keeper = NULL;
+    if (vm->keeper)
+        return 0;
+    int r = loop_new(&keeper);
+    if (r == 0)
+        r = loop_start(keeper, "dayfly keeper");
+    if (r < 0) {
+        loop_free(keeper);
+        return err_errno(err, -r, "start the machine's keeper");
+    }
+    vm->keeper = keeper;
+    return 0;
+}
+
+static_assert((int)DAYFLY_JAIL_REQUIRED == (int)JAIL_REQUIRED && (int)DAYFLY_JAIL_OFF == (int)JAIL_OFF,
+              "modes of the jail are the same in and out");
+
+static int lock_loop_up(struct dayfly_vm *vm, struct dayfly_err *err)
+{
+    struct isolate_options isolate = {0};
+    if (!jail_is_on(vm->jail))
+        return 0;
+    if (!isolate_add_calls(&isolate, vm->ops->loop_calls) || !devices_isolate(&vm->devices, &isolate))
+        return err_set(err, EMFILE, "prepare to lock up the machine's I/O thread");
+    return loop_lock_up(vm->loop, vm->jail, "input and output", &isolate, err);
+}
+
 static int build(struct dayfly_vm *vm, const struct dayfly_config *config, struct dayfly_err *err)
 {
     int r = dayfly_config_validate(config, NULL, NULL, err);
     if (r < 0)
         return r;
+    /* Its namespaces are made while the engine is chosen. */
+    if ((r = jail_new(&vm->jail, (enum jail_mode)config->jail, &vm->log, err)) < 0)
+        return r;
     vm->ops = engine_choose(vm->options.engine, vm->why, err);
     if (!vm->ops)
         return err ? -err->code : -ENOTSUP;
+    trace_mark(vm->trace, TRACE_ENGINE);
     if ((r = loop_new(&vm->loop)) < 0)
         return err_errno(err, -r, "make the machine's event loop");
-    if ((r = devices_make(&vm->devices, config, vm->ops, vm->loop, &vm->log, err)) < 0)
+    if ((vm->ops->spawns || vm->options.event) && (r = make_keeper(vm, err)) < 0)
+        return r;
+    const struct device_setup devices = {
+        .engine = vm->ops, .loop = vm->loop, .jail = vm->jail, .log = &vm->log};
+    if ((r = devices_make(&vm->devices, config, &devices, err)) < 0)
         return r;
     if ((r = loop_start(vm->loop, "dayfly io")) < 0)
         return err_errno(err, -r, "start the machine's I/O thread");
+    if ((r = lock_loop_up(vm, err)) < 0)
+        return r;
+    trace_mark(vm->trace, TRACE_DEVICES);
     struct engine_setup setup = {
         .config = config,
         .devices = &vm->devices,
         .loop = vm->loop,
+        .keeper = vm->keeper,
+        .jail = vm->jail,
         .log = &vm->log,
+        .trace = vm->trace,
         .ended = ended,
         .opaque = vm,
     };
     return vm->ops->create(&vm->engine, &setup, err);
 }
 
-int dayfly_vm_new(struct dayfly_vm **out, const struct dayfly_config *config,
-                  const struct dayfly_vm_options *options, struct dayfly_err *err)
+int vm_new_traced(struct dayfly_vm **out, const struct dayfly_config *config,
+                  const struct dayfly_vm_options *options, struct trace *trace, struct dayfly_err *err)
 {
     struct dayfly_err local;
     if (!err)
@@ -155,10 +216,12 @@ int dayfly_vm_new(struct dayfly_vm **out, const struct dayfly_config *config,
     if (!vm)
         return err_set(err, ENOMEM, "out of memory");
     vm->options = known;
+    vm->trace = trace;
     if (vm->options.log)
         vm->log = (struct log){
             .write = write_log, .opaque = vm, .level = (enum log_level)vm->options.log_level};
     list_init(&vm->news);
+    list_init(&vm->listeners);
     pthread_mutex_init(&vm->owner, NULL);
     pthread_mutex_init(&vm->lock, NULL);
     pthread_condattr_t monotonic;
@@ -176,6 +239,12 @@ int dayfly_vm_new(struct dayfly_vm **out, const struct dayfly_config *config,
     return 0;
 }
 
+int dayfly_vm_new(struct dayfly_vm **out, const struct dayfly_config *config,
+                  const struct dayfly_vm_options *options, struct dayfly_err *err)
+{
+    return vm_new_traced(out, config, options, NULL, err);
+}
+
 void dayfly_vm_free(struct dayfly_vm *vm)
 {
     if (!vm)
@@ -185,12 +254,19 @@ void dayfly_vm_free(struct dayfly_vm *vm)
     if (vm->ops)
         vm->ops->destroy(vm->engine);
     if (vm->loop)
-        loop_stop(vm->loop); /* tells the last news */
+        loop_stop(vm->loop);
+    if (vm->keeper)
+        loop_stop(vm->keeper); /* tells the last news */
     devices_finish(&vm->devices);
     struct news *news, *next;
     list_for_each (news, next, &vm->news, node)
         free(news);
+    struct listener *listener, *other;
+    list_for_each (listener, other, &vm->listeners, node)
+        free(listener);
     loop_free(vm->loop);
+    loop_free(vm->keeper);
+    jail_free(vm->jail);
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);
     pthread_mutex_destroy(&vm->owner);
@@ -308,6 +384,24 @@ const char *dayfly_vm_engine_why(const struct dayfly_vm *vm)
     return vm->why;
 }
 
+bool vm_exits(const struct dayfly_vm *vm, struct trace_exits *out)
+{
+    if (vm->ops->exits)
+        vm->ops->exits(vm->engine, out);
+    return vm->ops->exits;
+}
+
+const char *dayfly_vm_jail(const struct dayfly_vm *vm)
+{
+    struct dayfly_vm *v = (struct dayfly_vm *)vm;
+    if (!jail_is_on(vm->jail))
+        return "everything";
+    pthread_mutex_lock(&v->lock);
+    isolate_stage_names(jail_lacks(vm->jail), v->jail_lacks);
+    pthread_mutex_unlock(&v->lock);
+    return v->jail_lacks;
+}
+
 int dayfly_vm_helper(const struct dayfly_vm *vm)
 {
     return vm->ops->helper(vm->engine);
@@ -325,14 +419,57 @@ int dayfly_vm_net_report(const struct dayfly_vm *vm, unsigned index, struct dayf
     return r < 0 ? err_errno(err, -r, "report on network %u", index) : 0;
 }
 
+/* What a listener is to be told of. */
+struct connection {
+    const struct listener *listener;
+    int fd;
+    uint32_t guest_port;
+};
+
+static void tell_connection(void *arg)
+{
+    struct connection *c = arg;
+    c->listener->accepted(c->listener->opaque, c->fd, c->guest_port);
+    free(c);
+}
+
+/* In the loop's thread, which is locked up. */
+static void connection_came(void *opaque, int fd, uint32_t guest_port)
+{
+    struct listener *listener = opaque;
+    struct connection *c = malloc(sizeof(*c));
+    if (c)
+        *c = (struct connection){listener, fd, guest_port};
+    if (!c || loop_post(listener->vm->keeper, tell_connection, c) < 0) {
+        close(fd); /* the guest sees that nobody takes it */
+        free(c);
+    }
+}
+
 int dayfly_vm_vsock_listen(struct dayfly_vm *vm, uint32_t port,
                            void (*accepted)(void *opaque, int fd, uint32_t guest_port), void *opaque,
                            struct dayfly_err *err)
 {
     if (!vm->devices.vsock)
         return err_set(err, ENODEV, "the machine has no vsock device: dayfly_config_set_vsock");
-    int r = virtio_vsock_listen(vm->devices.vsock, port, accepted, opaque);
-    return r < 0 ? err_errno(err, -r, "listen on vsock port %u", port) : 0;
+    if (!accepted) {
+        virtio_vsock_listen(vm->devices.vsock, port, NULL, NULL);
+        return 0;
+    }
+    struct listener *listener = malloc(sizeof(*listener));
+    if (!listener)
+        return err_set(err, ENOMEM, "out of memory");
+    *listener = (struct listener){.vm = vm, .accepted = accepted, .opaque = opaque};
+    pthread_mutex_lock(&vm->owner);
+    int r = make_keeper(vm, err);
+    if (r == 0 && (r = virtio_vsock_listen(vm->devices.vsock, port, connection_came, listener)) < 0)
+        err_errno(err, -r, "listen on vsock port %u", port);
+    if (r == 0)
+        list_append(&vm->listeners, &listener->node);
+    else
+        free(listener);
+    pthread_mutex_unlock(&vm->owner);
+    return r;
 }
 
 int dayfly_vm_vsock_connect(struct dayfly_vm *vm, uint32_t port, struct dayfly_err *err)

@@ -26,7 +26,7 @@
 
 #include "dayfly/error.h"
 #include "fs/idmap.h"
-#include "isolate/isolate.h"
+#include "isolate/jail.h"
 #include "util/log.h"
 
 struct fs;
@@ -125,10 +125,10 @@ void fs_thread_leave(struct fs_thread *thread);
  * Lock the calling thread up (isolate/isolate.h) for serving this fs, and with it the threads that it
  * makes from here on: an empty root, the user that all directories are squashed to, files only below
  * the directories, the system calls of the server and those in `more`. Once, before any
- * fs_thread_enter; the thread lives for as long as any thread serves. `applied` receives the stages
- * that this host allowed. After an error the thread must end.
+ * fs_thread_enter; the thread lives for as long as any thread serves. NULL for `jail`: in namespaces of
+ * its own. After an error the thread must end.
  */
-int fs_lock_up(struct fs *fs, const struct isolate_calls *more, size_t more_count, unsigned *applied,
+int fs_lock_up(struct fs *fs, struct jail *jail, const struct isolate_calls *more, size_t more_count,
                struct dayfly_err *err);
 
 /* One request. iov entries are the caller's and may be changed by fs_serve (cut at the front). */

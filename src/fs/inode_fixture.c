@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fs/inode_fixture.h"
+#include "util/tree.h"
 
 #include <sched.h>
 #include <sys/mount.h>
@@ -35,11 +36,9 @@ static bool mount_overlay(struct fixture *f)
 
 static void remove_files(struct fixture *f)
 {
-    char command[128];
     close_fd(&f->dir);
     umount2(f->share, MNT_DETACH);
-    snprintf(command, sizeof(command), "rm -rf %s", f->base);
-    assert_int_equal(system(command), 0);
+    assert_int_equal(tree_remove(AT_FDCWD, f->base), 0);
 }
 
 void begin(struct fixture *f, const struct variant *v, struct fs_options options)

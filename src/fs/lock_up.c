@@ -95,7 +95,7 @@ static bool one_user(const struct fs *fs, struct isolate_options *options)
     return true;
 }
 
-int fs_lock_up(struct fs *fs, const struct isolate_calls *more, size_t more_count, unsigned *applied,
+int fs_lock_up(struct fs *fs, struct jail *jail, const struct isolate_calls *more, size_t more_count,
                struct dayfly_err *err)
 {
     struct isolate_dir dirs[FS_DIRECTORIES_MAX];
@@ -124,5 +124,5 @@ int fs_lock_up(struct fs *fs, const struct isolate_calls *more, size_t more_coun
     fs->fds_fd = open("/proc/thread-self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fs->fds_fd < 0)
         return err_errno(err, errno, "/proc/thread-self/fd");
-    return isolate_thread(&options, applied, err);
+    return jail_enter(jail, "file server", &options, err);
 }

@@ -39,16 +39,8 @@ struct host_entry {
 
 static int open_directory(struct request *r)
 {
-    char buf[FS_FD_PATH_BYTES];
-    const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK;
     int rc = inode_open(r->fs->inodes, &r->node);
-    if (rc < 0)
-        return rc;
-    const char *path = fs_fd_path(r->node.fd, buf);
-    int fd = r->node.export->read_only ? open(path, flags | O_NOATIME) : -1;
-    if (fd < 0)
-        fd = open(path, flags);
-    return fd < 0 ? -errno : fd;
+    return rc < 0 ? rc : fs_fd_open(&r->node, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK);
 }
 
 int dir_open(struct request *r, struct open_file **file)

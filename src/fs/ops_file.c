@@ -105,19 +105,11 @@ int open_reply_fill(struct request *r, struct inode_ref *ref, int fd, uint32_t g
 
 static int open_node(struct request *r, int flags)
 {
-    char buf[FS_FD_PATH_BYTES];
-    const char *path = fs_fd_path(r->node.fd, buf);
-    /* Reading what may not be changed should not change its access time either. */
-    if (r->node.export->read_only) {
-        int fd = open(path, flags | O_NOATIME);
-        if (fd >= 0 || errno != EPERM)
-            return fd < 0 ? -errno : fd;
-    }
-    int fd = open(path, flags);
-    if (fd < 0 && errno == EACCES && (r->fs->flags & FUSE_WRITEBACK_CACHE) &&
+    int fd = fs_fd_open(&r->node, flags);
+    if (fd == -EACCES && (r->fs->flags & FUSE_WRITEBACK_CACHE) &&
         (flags & O_ACCMODE) == O_RDWR) /* only the guest's cache wanted to read as well */
-        fd = open(path, (flags & ~O_ACCMODE) | O_WRONLY);
-    return fd < 0 ? -errno : fd;
+        fd = fs_fd_open(&r->node, (flags & ~O_ACCMODE) | O_WRONLY);
+    return fd;
 }
 
 static bool keeps_cache(struct request *r, int fd)

@@ -30,18 +30,13 @@ static int descriptor_of(struct open_file *file, bool writable)
  * second time. */
 static int open_node(struct request *r, bool writable)
 {
-    char buf[FS_FD_PATH_BYTES];
-    int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     int rc = inode_open(r->fs->inodes, &r->node);
     if (rc < 0)
         return rc;
-    const char *path = fs_fd_path(r->node.fd, buf);
-    int fd = r->node.export->read_only ? open(path, flags | O_NOATIME) : -1;
-    if (fd < 0)
-        fd = open(path, flags);
-    if (fd < 0 && errno == EACCES)
+    int fd = fs_fd_open(&r->node, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd == -EACCES)
         return descriptor_of(open_find(&r->fs->files, r->node.nodeid, writable), writable);
-    return fd < 0 ? -errno : fd;
+    return fd;
 }
 
 static int descriptor(struct request *r, uint64_t fh, bool writable)

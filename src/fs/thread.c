@@ -11,6 +11,7 @@
 #include "fs/thread.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
@@ -203,6 +204,16 @@ const char *fs_fd_path(int fd, char buf[static FS_FD_PATH_BYTES])
         left /= 10;
     } while (left > 0);
     return at;
+}
+
+int fs_fd_open(const struct inode_ref *ref, int flags)
+{
+    char buf[FS_FD_PATH_BYTES];
+    const char *path = fs_fd_path(ref->fd, buf);
+    int fd = ref->export->read_only ? open(path, flags | O_NOATIME) : -1;
+    if (fd < 0 && (!ref->export->read_only || errno == EPERM))
+        fd = open(path, flags);
+    return fd < 0 ? -errno : fd;
 }
 
 /* -- the thread --------------------------------------------------------------------------------------

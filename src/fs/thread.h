@@ -23,6 +23,11 @@ extern const uint64_t fs_thread_capabilities;
 /* "17" for 17; relative to a serving thread's working directory. */
 const char *fs_fd_path(int fd, char buf[static FS_FD_PATH_BYTES]);
 
+/* On a serving thread: open what an O_PATH descriptor names (ref->fd, after inode_open) for reading or
+ * writing. Reading what may not be changed does not change its access time either, where the host lets
+ * this user. Returns a descriptor or -errno. */
+int fs_fd_open(const struct inode_ref *ref, int flags);
+
 /*
  * Act on files of this export, on behalf of this guest user, until the next call: creating files makes
  * them the mapped user's. Squash: as the host's user, without capabilities. Identity and map: as the

@@ -454,3 +454,11 @@ uint64_t serial_dropped_bytes(struct serial *s)
     pthread_mutex_unlock(&s->lock);
     return n;
 }
+
+/* Its stream may be a socket, and is waited for where the guest waits. */
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL_IF(sendto, 4, UINT64_MAX, 0), /* send(2) */
+    ISOLATE_CALL(poll),
+};
+
+const struct isolate_calls serial_calls = ISOLATE_CALLS(calls);

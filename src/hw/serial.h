@@ -64,6 +64,9 @@ void serial_finish(struct serial *serial); /* safe on a zeroed one whose wake.fd
 /* The registers, for bus_add of SERIAL_REGISTERS ports; opaque is the struct serial. */
 extern const struct bus_ops serial_bus_ops;
 
+/* The system calls that it makes, beside those of every thread and every loop. */
+extern const struct isolate_calls serial_calls;
+
 /* In the loop's thread: write what can be written without waiting. */
 void serial_flush(struct serial *serial);
 

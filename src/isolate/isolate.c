@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "isolate/isolate.h"
 
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 
+#include "util/arith.h"
 #include "util/err.h"
 
 static int note(int result, enum isolate_stage stage, unsigned *applied)
@@ -23,6 +27,13 @@ static int change_user(const struct isolate_options *options, struct dayfly_err 
     return r;
 }
 
+static int isolate_program(const struct sock_fprog *program, struct dayfly_err *err)
+{
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) < 0
+               ? err_errno(err, errno, "load a seccomp filter")
+               : 1;
+}
+
 int isolate_thread(const struct isolate_options *options, unsigned *applied, struct dayfly_err *err)
 {
     size_t tables = 0;
@@ -35,8 +46,47 @@ int isolate_thread(const struct isolate_options *options, unsigned *applied, str
     if (r == 0)
         r = note(isolate_capabilities(options->capabilities, err), ISOLATE_CAPABILITIES, applied);
     if (r == 0 && !options->no_landlock)
-        r = note(isolate_landlock(options->dirs, options->dir_count, err), ISOLATE_LANDLOCK, applied);
+        r = note(isolate_landlock(options, err), ISOLATE_LANDLOCK, applied);
     if (r == 0)
-        r = note(isolate_seccomp(options->calls, tables, err), ISOLATE_SECCOMP, applied);
+        r = note(options->program ? isolate_program(options->program, err)
+                                  : isolate_seccomp(options->calls, tables, err),
+                 ISOLATE_SECCOMP, applied);
     return r < 0 ? err_wrap(err, "lock up a thread") : 0;
+}
+
+unsigned isolate_wanted(const struct isolate_options *options)
+{
+    return ISOLATE_NAMESPACES | ISOLATE_CAPABILITIES | ISOLATE_LANDLOCK | ISOLATE_SECCOMP |
+           (options->change_user ? ISOLATE_USER : 0);
+}
+
+bool isolate_add_calls(struct isolate_options *options, const struct isolate_calls *const *tables)
+{
+    for (; *tables; tables++) {
+        size_t i = 0;
+        while (i < ISOLATE_TABLES_MAX && options->calls[i].count &&
+               options->calls[i].calls != (*tables)->calls)
+            i++;
+        if (i == ISOLATE_TABLES_MAX)
+            return false;
+        options->calls[i] = **tables;
+    }
+    return true;
+}
+
+bool isolate_is_filtered(void)
+{
+    return prctl(PR_GET_SECCOMP, 0, 0, 0, 0) == SECCOMP_MODE_FILTER;
+}
+
+char *isolate_stage_names(unsigned stages, char text[static ISOLATE_STAGES_BYTES])
+{
+    static const char *const names[] = {"namespaces", "user", "capabilities", "landlock", "seccomp"};
+    int len = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (stages >> i & 1)
+            len += snprintf(text + len, (size_t)(ISOLATE_STAGES_BYTES - len), "%s%s", len ? ", " : "",
+                            names[i]);
+    return text;
 }

@@ -43,6 +43,8 @@ struct isolate_check {
     bool from;
 };
 
+struct sock_fprog;
+
 #define ISOLATE_CHECKS_MAX 2
 
 /* One system call that a thread needs. With checks, only where they all hold, each of an argument of
@@ -65,6 +67,16 @@ struct isolate_call {
         }                                                                                              \
     }
 
+/* Of socket(2) and socketpair(2): streams of this host. A datagram's sender names whom it is for, in
+ * memory, where no filter sees it. */
+#define ISOLATE_CALL_UNIX_STREAM(name)                                                                 \
+    {                                                                                                  \
+        .number = SYS_##name, .check_count = 2, .checks = {                                            \
+            {.arg = 0, .mask = UINT64_MAX, .value = AF_UNIX},                                          \
+            {.arg = 1, .mask = ~(uint64_t)(SOCK_CLOEXEC | SOCK_NONBLOCK), .value = SOCK_STREAM}        \
+        }                                                                                              \
+    }
+
 /* A table of calls, kept beside the code that makes them. */
 struct isolate_calls {
     const struct isolate_call *calls;
@@ -81,11 +93,26 @@ extern const struct isolate_calls isolate_base_calls;
 /* Making further threads (not processes). */
 extern const struct isolate_calls isolate_thread_calls;
 
-#define ISOLATE_TABLES_MAX 8
+/* Making a filter of one's own stricter still, and nobody else's: for threads made by one that is
+ * locked up, which need less than it. */
+extern const struct isolate_calls isolate_tighten_calls;
+
+#define ISOLATE_TABLES_MAX 24
+
+/* Namespaces that several threads share; -1 for what could not be had. */
+struct isolate_namespaces {
+    int mount, network, ipc, uts;
+};
+
+#define ISOLATE_NO_NAMESPACES                                                                          \
+    {                                                                                                  \
+        -1, -1, -1, -1                                                                                 \
+    }
 
 struct isolate_dir {
-    int fd; /* any mode */
+    int fd; /* any mode; a regular file's stands for that file alone */
     bool read_only;
+    bool execute; /* what is in it may be executed */
 };
 
 struct isolate_options {
@@ -98,7 +125,22 @@ struct isolate_options {
     bool no_landlock;      /* files are opened by handle, which landlock would refuse */
     uint64_t capabilities; /* 1 << CAP_x: those that stay, where the thread has them */
     bool keep_network;     /* what it does is to be on the caller's network */
+    /* NULL: the thread gets namespaces of its own. Else it enters these, or none where there are none;
+     * its working directory is then their empty root. */
+    const struct isolate_namespaces *join;
+    /* A directory to be the thread's working directory, from which ".." leads nowhere where that can be
+     * had. Only with `join`. */
+    bool change_dir;
+    int dir;
     bool new_user; /* a process with one thread and no CAP_SYS_ADMIN: get it in a user namespace */
+    /* What the empty root shows of the host's, read-only, up to a NULL: names in "/" that lead to
+     * directories. For a process that is to become another program. */
+    const char *const *shows;
+    /* No signals to others (from Linux 6.12 on). A domain is a thread's: not for one that signals its
+     * fellows. */
+    bool no_signals;
+    /* Instead of `calls`: a filter that is ready, for a child that may not allocate. */
+    const struct sock_fprog *program;
     /* NULL, or: make something in the empty root, of which it gets a descriptor, before nothing can be
      * written there any more; or do without, where no such root can be had, which -1 says. Returns 0
      * or -errno. */
@@ -114,6 +156,12 @@ enum isolate_stage {
     ISOLATE_LANDLOCK = 8,
     ISOLATE_SECCOMP = 16,
 };
+
+/* The stages that isolate_thread would apply where everything can be had. */
+unsigned isolate_wanted(const struct isolate_options *options);
+
+/* Append tables, up to a NULL, that are not there yet. False: there is no room. */
+bool isolate_add_calls(struct isolate_options *options, const struct isolate_calls *const *tables);
 
 /*
  * Lock up the calling thread. Its working directory stays what it is, outside the empty root, its
@@ -136,11 +184,25 @@ int isolate_denials(const struct isolate_calls *tables, size_t count, unsigned n
 
 /* ---- the stages, for isolate.c and tests ---- */
 
+/*
+ * Make namespaces for others to join, in the calling thread, which is of no other use afterwards: it
+ * should end. Returns 1, 0 (cannot be had here: out is ISOLATE_NO_NAMESPACES) or -errno.
+ */
+int isolate_namespaces_make(struct isolate_namespaces *out, struct dayfly_err *err);
+void isolate_namespaces_close(struct isolate_namespaces *namespaces);
+
+/* Whether the calling thread has a filter; of a program in a container also the container's. */
+bool isolate_is_filtered(void);
+
+/* "namespaces, landlock": the stages in a mask. */
+#define ISOLATE_STAGES_BYTES 64
+char *isolate_stage_names(unsigned stages, char text[static ISOLATE_STAGES_BYTES]);
+
 /* Each returns 1 (applied), 0 (cannot be had here) or -errno. */
 int isolate_namespaces(const struct isolate_options *options, struct dayfly_err *err);
 int isolate_user(uid_t uid, gid_t gid, struct dayfly_err *err);
 int isolate_capabilities(uint64_t keep, struct dayfly_err *err);
-int isolate_landlock(const struct isolate_dir *dirs, size_t count, struct dayfly_err *err);
+int isolate_landlock(const struct isolate_options *options, struct dayfly_err *err);
 int isolate_seccomp(const struct isolate_calls *tables, size_t count, struct dayfly_err *err);
 
 #endif

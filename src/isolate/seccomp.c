@@ -78,6 +78,19 @@ static const struct isolate_call thread_calls[] = {
     ISOLATE_CALL_IF(prctl, 0, UINT64_MAX, PR_SET_NAME),
 };
 
+/* Without flags: one of them would give every thread of the process the filter. */
+static const struct isolate_call tighten_calls[] = {
+    {
+        .number = SYS_seccomp,
+        .check_count = 2,
+        .checks = {{.arg = 0, .mask = UINT64_MAX, .value = SECCOMP_SET_MODE_FILTER},
+                   {.arg = 1, .mask = UINT64_MAX, .value = 0}},
+    },
+    ISOLATE_CALL_IF(prctl, 0, UINT64_MAX, PR_SET_NO_NEW_PRIVS),
+    ISOLATE_CALL_IF(prctl, 0, UINT64_MAX, PR_GET_SECCOMP),
+};
+
+const struct isolate_calls isolate_tighten_calls = ISOLATE_CALLS(tighten_calls);
 const struct isolate_calls isolate_base_calls = ISOLATE_CALLS(base_calls);
 const struct isolate_calls isolate_thread_calls = ISOLATE_CALLS(thread_calls);
 

@@ -305,3 +305,12 @@ static const struct isolate_call interrupt_calls[] = {
 };
 
 const struct isolate_calls kvm_interrupt_calls = ISOLATE_CALLS(interrupt_calls);
+
+static const struct isolate_call register_calls[] = {
+    ISOLATE_CALL_IF(ioctl, 1, UINT64_MAX, KVM_SIGNAL_MSI),
+    ISOLATE_CALL_IF(ioctl, 1, UINT64_MAX, KVM_IRQFD),
+    ISOLATE_CALL_IF(ioctl, 1, UINT64_MAX, KVM_IOEVENTFD),
+    ISOLATE_CALL_IF(ioctl, 1, UINT64_MAX, KVM_SET_USER_MEMORY_REGION),
+};
+
+const struct isolate_calls kvm_register_calls = ISOLATE_CALLS(register_calls);

@@ -72,5 +72,7 @@ const char *kvm_exit_name(uint32_t reason);
 
 /* The system calls with which a device interrupts a guest of KVM, for a thread that is locked up. */
 extern const struct isolate_calls kvm_interrupt_calls;
+/* And those with which a guest's access to registers changes its interrupts, doorbells and windows. */
+extern const struct isolate_calls kvm_register_calls;
 
 #endif

@@ -20,6 +20,7 @@
 
 #include "util/cleanup.h"
 #include "util/clock.h"
+#include "util/err.h"
 
 #define LOOP_BATCH 32
 
@@ -347,3 +348,28 @@ static const struct isolate_call calls[] = {
 };
 
 const struct isolate_calls loop_calls = ISOLATE_CALLS(calls);
+
+struct lock_up {
+    struct jail *jail;
+    const char *who;
+    struct isolate_options options;
+    struct dayfly_err *err;
+    int result;
+};
+
+static void lock_up(void *arg)
+{
+    struct lock_up *l = arg;
+    l->result = jail_enter(l->jail, l->who, &l->options, l->err);
+}
+
+int loop_lock_up(struct loop *loop, struct jail *jail, const char *who,
+                 const struct isolate_options *options, struct dayfly_err *err)
+{
+    static const struct isolate_calls *const own[] = {&isolate_base_calls, &loop_calls, NULL};
+    struct lock_up l = {.jail = jail, .who = who, .options = *options, .err = err};
+    if (!isolate_add_calls(&l.options, own))
+        return err_set(err, E2BIG, "too many lists of system calls");
+    loop_call(loop, lock_up, &l);
+    return l.result;
+}

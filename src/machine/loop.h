@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
-#include "isolate/isolate.h"
+#include "isolate/jail.h"
 #include "util/list.h"
 
 struct loop;
@@ -74,5 +74,13 @@ bool loop_is_mine(const struct loop *loop);
 
 /* The system calls of a loop's thread, for one that is locked up. */
 extern const struct isolate_calls loop_calls;
+
+/*
+ * Lock up the loop's thread as `options` say, with what each thread and the loop itself needs added to
+ * their calls. After loop_start, before there is anything of a guest's. Returns 0, or -errno (see
+ * jail_enter): then the loop has to be stopped.
+ */
+int loop_lock_up(struct loop *loop, struct jail *jail, const char *who,
+                 const struct isolate_options *options, struct dayfly_err *err);
 
 #endif

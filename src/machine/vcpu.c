@@ -60,6 +60,10 @@ struct vcpus {
     pthread_cond_t changed; /* want, parked or alive */
     unsigned alive;
     unsigned parked;
+    unsigned locked_up; /* or failed to be */
+    int lock_up_result; /* of the first that failed */
+    struct dayfly_err lock_up_err;
+    struct isolate_options isolate;
     bool started;
     bool ended;
 
@@ -249,6 +253,34 @@ static void complete_io(struct vcpu *v)
     take_kick_back();
 }
 
+/* As long as the processors are to stand still. */
+static void park(struct vcpu *v)
+{
+    struct vcpus *cpus = v->cpus;
+    pthread_mutex_lock(&cpus->lock);
+    cpus->parked++;
+    pthread_cond_broadcast(&cpus->changed);
+    while (atomic_load(&cpus->want) == WANT_PAUSE)
+        pthread_cond_wait(&cpus->changed, &cpus->lock);
+    cpus->parked--;
+    pthread_mutex_unlock(&cpus->lock);
+}
+
+/* Before the guest runs: vcpus_start waits for all of them. */
+static void lock_up(struct vcpus *cpus)
+{
+    struct dayfly_err err = {0};
+    int rc = cpus->options.jail ? jail_enter(cpus->options.jail, "processor", &cpus->isolate, &err) : 0;
+    pthread_mutex_lock(&cpus->lock);
+    if (rc < 0 && cpus->lock_up_result == 0) {
+        cpus->lock_up_result = rc;
+        cpus->lock_up_err = err;
+    }
+    cpus->locked_up++;
+    pthread_cond_broadcast(&cpus->changed);
+    pthread_mutex_unlock(&cpus->lock);
+}
+
 static void *vcpu_main(void *arg)
 {
     struct vcpu *v = arg;
@@ -256,7 +288,11 @@ static void *vcpu_main(void *arg)
     char name[16];
     snprintf(name, sizeof(name), "vcpu %u", v->index);
     pthread_setname_np(pthread_self(), name);
+    lock_up(cpus);
 
+    park(v); /* until all have been made */
+    if (v->index == 0)
+        trace_mark(cpus->options.trace, TRACE_ENTERED);
     for (;;) {
         enum want want = atomic_load(&cpus->want);
         if (want == WANT_RUN) {
@@ -266,13 +302,7 @@ static void *vcpu_main(void *arg)
         complete_io(v);
         if (want == WANT_STOP)
             break;
-        pthread_mutex_lock(&cpus->lock);
-        cpus->parked++;
-        pthread_cond_broadcast(&cpus->changed);
-        while (atomic_load(&cpus->want) == WANT_PAUSE)
-            pthread_cond_wait(&cpus->changed, &cpus->lock);
-        cpus->parked--;
-        pthread_mutex_unlock(&cpus->lock);
+        park(v);
         /* Tell the guest's watchdog of the pause. Refused by one that has no KVM clock. */
         ioctl(v->fd, KVM_KVMCLOCK_CTRL, 0);
     }
@@ -295,6 +325,23 @@ static int let_kick_through(int fd)
     return kvm_ioctl(fd, KVM_SET_SIGNAL_MASK, mask);
 }
 
+/* A processor's own; nothing here opens, connects or makes a process. */
+static const struct isolate_call vcpu_calls[] = {
+    ISOLATE_CALL_IF(ioctl, 1, UINT32_MAX, KVM_RUN), ISOLATE_CALL_IF(ioctl, 1, UINT32_MAX, KVM_GET_REGS),
+    ISOLATE_CALL_IF(ioctl, 1, UINT32_MAX, KVM_KVMCLOCK_CTRL),
+    ISOLATE_CALL(rt_sigtimedwait), /* taking a kick back */
+};
+static const struct isolate_calls vcpu_table = ISOLATE_CALLS(vcpu_calls);
+
+static bool gather_calls(struct vcpus *cpus)
+{
+    static const struct isolate_calls *const own[] = {&isolate_base_calls, &vcpu_table,
+                                                      &kvm_register_calls, NULL};
+    if (cpus->options.isolate)
+        cpus->isolate = *cpus->options.isolate;
+    return isolate_add_calls(&cpus->isolate, own);
+}
+
 int vcpus_new(struct vcpus **out, const struct vcpus_options *options, struct dayfly_err *err)
 {
     if (options->count == 0 || options->count > options->vm->cpus_max)
@@ -310,6 +357,10 @@ int vcpus_new(struct vcpus **out, const struct vcpus_options *options, struct da
     pthread_cond_init(&cpus->changed, NULL);
     for (unsigned i = 0; i < cpus->count; i++)
         cpus->vcpu[i] = (struct vcpu){.cpus = cpus, .index = i, .fd = -1};
+    if (!gather_calls(cpus)) {
+        vcpus_free(cpus);
+        return err_set(err, E2BIG, "processors: too many lists of system calls");
+    }
     for (unsigned i = 0; i < cpus->count; i++) {
         struct vcpu *v = &cpus->vcpu[i];
         int rc = v->fd = kvm_vcpu_new(options->vm, i, &v->run, err);
@@ -361,6 +412,11 @@ int vcpus_start(struct vcpus *cpus, struct dayfly_err *err)
         }
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    while (cpus->locked_up < cpus->alive)
+        pthread_cond_wait(&cpus->changed, &cpus->lock);
+    int locked = cpus->lock_up_result;
+    if (rc == 0 && locked < 0)
+        rc = -locked;
     cpus->started = rc == 0;
     /* The threads made so far wait for the lock, or stand at the barrier: none has run the guest. */
     if (rc == 0)
@@ -369,6 +425,8 @@ int vcpus_start(struct vcpus *cpus, struct dayfly_err *err)
     if (rc == 0)
         return 0;
     vcpus_stop(cpus);
+    if (locked < 0)
+        return err_set(err, -locked, "%s", cpus->lock_up_err.msg);
     return err_errno(err, rc, "starting the processors' threads");
 }
 

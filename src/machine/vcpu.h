@@ -15,8 +15,10 @@
 #include <stdint.h>
 
 #include "dayfly/error.h"
+#include "isolate/jail.h"
 #include "machine/bus.h"
 #include "machine/kvm.h"
+#include "util/trace.h"
 
 struct vcpus;
 
@@ -30,6 +32,7 @@ struct vcpus_options {
     struct kvm_vm *vm; /* borrowed, as are the buses */
     unsigned count;
     struct bus *pio, *mmio;
+    struct trace *trace; /* NULL: nobody wants to know */
 
     /* A processor met its end, on its thread. The others are being stopped. Called once at most. */
     void (*ended)(void *opaque, enum vcpu_end end, const char *text);
@@ -43,6 +46,10 @@ struct vcpus_options {
      */
     void (*all_stopped)(void *opaque);
     void *opaque;
+
+    struct jail *jail; /* of their threads; borrowed. NULL: they are not locked up */
+    /* With a jail: the system calls of the handlers on the buses, and of the above. Copied. */
+    const struct isolate_options *isolate;
 };
 
 struct vcpus_stats {
@@ -56,7 +63,7 @@ void vcpus_free(struct vcpus *cpus); /* stops them first; NULL is legal */
 /* For setting registers, before the start or while paused. */
 int vcpus_fd(const struct vcpus *cpus, unsigned index);
 
-/* Start the threads. On failure none is left. Once. */
+/* Start the threads, and lock them up. On failure none is left. Once. */
 int vcpus_start(struct vcpus *cpus, struct dayfly_err *err);
 
 /* On return from pause no processor is in the guest, and pending I/O has reached its registers. Both do

@@ -29,6 +29,7 @@ struct nat {
     struct helper helper;
     struct nat_addresses addresses;
     int border[NAT_BORDER_PORTS]; /* until they are taken */
+    unsigned lacks;               /* read once, before there is a guest */
     const struct log *log;
 };
 
@@ -115,6 +116,7 @@ static int start(struct nat *nat, const struct nat_options *options, int *frame_
         return r;
     }
     nat->addresses.ipv6 = nat->addresses.ipv6 && shared_of(nat)->ipv6 != 0;
+    nat->lacks = shared_of(nat)->lacks;
     *frame_fd = frames[0];
     return 0;
 }
@@ -154,6 +156,11 @@ int nat_take_border(struct nat *nat, int listeners[static NAT_BORDER_PORTS])
     for (int i = 0; i < NAT_BORDER_PORTS; i++)
         listeners[i] = steal_fd(&nat->border[i]);
     return 0;
+}
+
+unsigned nat_lacks(const struct nat *nat)
+{
+    return nat->lacks;
 }
 
 pid_t nat_pid(const struct nat *nat)

@@ -68,7 +68,12 @@ void nat_stop(struct nat *nat);
  * helper's network stands still when 128 connections wait. -ENOENT when there are none (any more).
  */
 int nat_take_border(struct nat *nat, int listeners[static NAT_BORDER_PORTS]);
+
 pid_t nat_pid(const struct nat *nat);
+
+/* The stages of being locked up (isolate.h) that the helper went without, by its own word before it
+ * served anybody. */
+unsigned nat_lacks(const struct nat *nat);
 
 /* What the guest is to be set up with. Until nat_stop. */
 const struct nat_addresses *nat_addresses(const struct nat *nat);

@@ -116,7 +116,7 @@ static int furnish(void *opaque, int root, struct dayfly_err *err)
 
 /* ---- */
 
-static int lock_up(struct border_paths *border, struct dayfly_err *err)
+static int lock_up(struct border_paths *border, uint32_t *lacks, struct dayfly_err *err)
 {
     const struct isolate_options options = {
         .calls = {isolate_base_calls, route_calls, nat_serve_calls,
@@ -131,7 +131,9 @@ static int lock_up(struct border_paths *border, struct dayfly_err *err)
     };
     unsigned applied;
     helper_main_limit(NAT_MEMORY_BYTES);
-    return isolate_thread(&options, &applied, err);
+    int r = isolate_thread(&options, &applied, err);
+    *lacks = isolate_wanted(&options) & ~applied;
+    return r;
 }
 
 /* The sockets go to the library, which has them already: when nobody accepts any more, connecting is to
@@ -161,8 +163,8 @@ int main(void)
     g_log_set_default_handler(say_nothing, NULL);
     setup.addresses.ipv6 = setup.addresses.ipv6 && host_has_ipv6();
     struct border_paths *border = setup.addresses.border ? &paths : NULL;
-    if (nat_serve_new(&serve, &setup, &shared->report, &err) < 0 || lock_up(border, &err) < 0 ||
-        (border && splice_border(serve, border, &err) < 0))
+    if (nat_serve_new(&serve, &setup, &shared->report, &err) < 0 ||
+        lock_up(border, &shared->lacks, &err) < 0 || (border && splice_border(serve, border, &err) < 0))
         return helper_main_fail(&err);
     shared->ipv6 = setup.addresses.ipv6;
     if (helper_main_ready())

@@ -25,7 +25,8 @@ struct nat_setup {
 struct nat_shared {
     struct helper_head head;
     struct nat_setup setup;
-    uint8_t ipv6; /* once it is ready */
+    uint8_t ipv6;   /* once it is ready, as the next */
+    uint32_t lacks; /* stages of being locked up that it went without */
     struct nat_report report;
 };
 

@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "isolate/isolate.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 
@@ -27,6 +29,14 @@ struct cable {
     int frames_fd, tap_fd, stop_fd;
     pthread_t thread;
     struct lane in, out;
+    sem_t locked_up;
+    int result;
+    struct dayfly_err err;
+};
+
+/* What it does is to move bytes between descriptors that are open. */
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL(poll), ISOLATE_CALL(recvfrom), /* what the helper says */
 };
 
 /* False when an end has gone. What is too long is cut, and dropped by who gets it. */
@@ -53,7 +63,11 @@ static bool carry(struct lane *lane)
 static void *cable_thread(void *opaque)
 {
     struct cable *c = opaque;
-    bool going = true, helper = true;
+    const struct isolate_options options = {.calls = {isolate_base_calls, ISOLATE_CALLS(calls)}};
+    unsigned applied;
+    c->result = isolate_thread(&options, &applied, &c->err);
+    bool going = c->result == 0, helper = true;
+    sem_post(&c->locked_up);
     while (going) {
         struct pollfd p[] = {
             {c->stop_fd, POLLIN, 0},
@@ -87,6 +101,7 @@ int cable_new(struct cable **out, struct nat *nat, int frames_fd, int tap_fd, st
     c->frames_fd = c->in.from = c->out.to = frames_fd;
     c->tap_fd = c->in.to = c->out.from = tap_fd;
     c->stop_fd = eventfd(0, EFD_CLOEXEC);
+    sem_init(&c->locked_up, 0, 0);
     int code = c->stop_fd < 0 ? errno : 0;
     if (!code) {
         sigfillset(&all);
@@ -101,6 +116,14 @@ int cable_new(struct cable **out, struct nat *nat, int frames_fd, int tap_fd, st
         free(c);
         return err_errno(err, code, "the network's thread");
     }
+    while (sem_wait(&c->locked_up) < 0)
+        ;
+    if (c->result < 0) {
+        err_set(err, -c->result, "%s", c->err.msg);
+        code = c->result;
+        cable_free(c);
+        return code;
+    }
     *out = c;
     return 0;
 }
@@ -111,6 +134,7 @@ void cable_free(struct cable *c)
         return;
     eventfd_write(c->stop_fd, 1);
     pthread_join(c->thread, NULL);
+    sem_destroy(&c->locked_up);
     close_fd(&c->frames_fd);
     close_fd(&c->tap_fd);
     close_fd(&c->stop_fd);

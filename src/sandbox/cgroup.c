@@ -41,9 +41,7 @@ static const char *const v1_names[CGROUP_CONTROLLERS] = {"memory", "pids", "cpu"
 static int put(int dir, const char *name, const char *text)
 {
     _cleanup_close_ int fd = dir < 0 ? -1 : openat(dir, name, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, text, strlen(text)) < 0)
-        return -errno;
-    return 0;
+    return fd < 0 ? -errno : io_write_full(fd, text, strlen(text));
 }
 
 static int put_number(int dir, const char *name, uint64_t value)
@@ -326,9 +324,16 @@ static void remove_group(int parent, const char *name)
 
 static void remove_from(struct cgroup_tree *tree, const char *name)
 {
+    static const char *const ours[] = {"run", "agent"};
+    char path[64];
     close_fd(&tree->home_fd);
     close_fd(&tree->run_fd);
     if (tree->parent_fd >= 0) {
+        /* Without a look at what is there, which takes memory: that may be what the job ended for. */
+        for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
+            snprintf(path, sizeof(path), "%s/%s", name, ours[i]);
+            unlinkat(tree->parent_fd, path, AT_REMOVEDIR);
+        }
         remove_group(tree->parent_fd, name);
         /* Refused while other jobs have theirs in it. */
         unlinkat(tree->top_fd, PARENT, AT_REMOVEDIR);
@@ -384,7 +389,8 @@ static void sweep_in(int top, const struct uids *uids, const struct sweep *sweep
     for (struct dirent *e; (e = readdir(dir));) {
         unsigned uid;
         char end;
-        if (sscanf(e->d_name, PREFIX "%u%c", &uid, &end) != 1)
+        /* Whose ids are in another range may have leases where we do not see them. */
+        if (sscanf(e->d_name, PREFIX "%u%c", &uid, &end) != 1 || uid < uids->first || uid > uids->last)
             continue;
         /* With the lease in our hands nobody begins to use the id meanwhile. */
         _cleanup_close_ int lease = uids_take_this(uids, uid);

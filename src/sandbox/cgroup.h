@@ -77,7 +77,7 @@ void cgroup_measure(const struct cgroup *group, struct cgroup_figures *out);
 /* When no process is left: remove the groups. Safe on a half-made one. */
 void cgroup_remove(struct cgroup *group);
 
-/* Remove groups that nobody has a lease for, with what runs in them. */
+/* Remove groups of our range that nobody has a lease for, with what runs in them. */
 void cgroup_sweep(const struct uids *uids, const struct sweep *sweep);
 
 #endif

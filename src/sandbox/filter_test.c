@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "sandbox/filter.h"
+#include "sandbox/filter_rules.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -223,9 +223,27 @@ static void modes_of_other_owners(void **state)
     assert_int_equal(run(&writing, tries, ARRAY_SIZE(tries)), 0);
 }
 
+/* Each set of options has the program that is compiled for it. */
+static void what_was_built_is_what_the_rules_say(void **state)
+{
+    static unsigned char built[BPF_MAXINSNS * sizeof(struct sock_filter)], fresh[sizeof(built)];
+    for (int i = 0; i < FILTER_PROGRAMS; i++) {
+        const struct filter_options options = {.shared_writes = i & 1, .shared_user = i & 2};
+        int a = filter_make(&options, NULL), b = filter_compile(&options, NULL);
+        assert_true(a >= 0 && b >= 0);
+        ssize_t n = pread(a, built, sizeof(built), 0);
+        assert_true(n > 0);
+        assert_int_equal(pread(b, fresh, sizeof(fresh), 0), n);
+        assert_memory_equal(built, fresh, (size_t)n);
+        close(a);
+        close(b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_built_is_what_the_rules_say),
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(what_is_not),
         cmocka_unit_test(sockets),

@@ -15,6 +15,7 @@
 
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/io.h"
 #include "util/program.h"
 
 static int write_to(pid_t pid, const char *file, const char *text)
@@ -22,7 +23,7 @@ static int write_to(pid_t pid, const char *file, const char *text)
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
     _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-    return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : -errno;
+    return fd < 0 ? -errno : io_write_full(fd, text, strlen(text));
 }
 
 int idmap_write(pid_t pid, const char *file, uid_t inside, uid_t outside)

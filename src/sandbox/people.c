@@ -41,6 +41,8 @@ static int append(int to, int from, off_t bytes)
 {
     while (bytes > 0) {
         ssize_t n = sendfile(to, from, NULL, (size_t)bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n <= 0)
             return n < 0 ? -errno : 0;
         bytes -= n;

@@ -27,6 +27,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/home.h"
+#include "util/io.h"
 #include "util/sigpipe.h"
 
 #define NAMESPACES (CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
@@ -46,7 +47,7 @@ struct sandbox {
     int pid_fd;
     int link_fd, go_fd, report_fd; /* our ends */
     int tap_fd;
-    bool died;
+    bool died, blamed;
     int wait_status;
     char shortcomings[200];
 };
@@ -280,8 +281,9 @@ int sandbox_start(struct sandbox *s, struct dayfly_err *err)
 {
     QUIET_SIGPIPE;
     /* One that has ended already says why when it is called. */
-    if (write(s->go_fd, "", 1) != 1 && errno != EPIPE)
-        return err_errno(err, errno, "start the sandbox");
+    int r = io_write_full(s->go_fd, "", 1);
+    if (r < 0 && r != -EPIPE)
+        return err_errno(err, -r, "start the sandbox");
     close_fd(&s->go_fd);
     return 0;
 }
@@ -305,6 +307,7 @@ int sandbox_call(struct sandbox *s, int cancel_fd, struct dayfly_err *err)
     if (n != (ssize_t)sizeof(told))
         return err_set(err, EIO, "the sandbox did not say how it went");
     told.msg[sizeof(told.msg) - 1] = '\0';
+    s->blamed = true;
     return err_set(err, told.code > 0 ? told.code : EIO, "in the sandbox: %s", told.msg);
 }
 
@@ -374,7 +377,7 @@ static void reap(struct sandbox *s, int options)
 int sandbox_ended(struct sandbox *s, struct dayfly_err *err)
 {
     reap(s, WNOHANG);
-    if (!s->died)
+    if (!s->died || s->blamed)
         return 0;
     if (WIFSIGNALED(s->wait_status))
         return err_set(err, EIO, "the sandbox was killed by signal %d%s", WTERMSIG(s->wait_status),

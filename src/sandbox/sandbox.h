@@ -81,7 +81,8 @@ uid_t sandbox_uid(const struct sandbox *sandbox);
 /* What it has not of what was asked for, for people, or "". */
 const char *sandbox_shortcomings(const struct sandbox *sandbox);
 
-/* 0 as long as its init is alive; else -errno and how it ended. */
+/* 0 as long as its init is alive, or when sandbox_call has said already why it is not; else -errno and
+ * how it ended. */
 int sandbox_ended(struct sandbox *sandbox, struct dayfly_err *err);
 
 pid_t sandbox_init_pid(const struct sandbox *sandbox);

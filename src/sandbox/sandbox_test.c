@@ -156,6 +156,11 @@ static void what_cannot_be_set_up_is_said(void **state)
     assert_int_equal(sandbox_new(&s, &options, &err), 0);
     assert_int_equal(start(s, &err), -ESTALE);
     assert_non_null(strstr(err.msg, "replaced"));
+    /* And not again, once it has ended. */
+    siginfo_t info;
+    assert_int_equal(waitid(P_PID, (id_t)sandbox_init_pid(s), &info, WEXITED | WNOWAIT), 0);
+    assert_int_equal(sandbox_ended(s, &err), 0);
+    assert_non_null(strstr(err.msg, "replaced"));
     sandbox_free(s);
     close(here);
 }

@@ -258,10 +258,11 @@ static void groups(void **state)
     const struct cgroup_limits none = {0};
     unsigned said = 0, removed = 0;
     struct sweep sweep = {.dry_run = true, .tell = count_groups, .opaque = &said};
-    struct cgroup dead, living;
+    struct cgroup dead, living, alien;
     need_root(state);
     cgroup_make(&dead, DEAD, &limits);
     cgroup_make(&living, ALIVE, &none);
+    cgroup_make(&alien, ALIEN, &none);
     char lacks[80];
     cgroup_lacks(&dead, &limits, lacks, sizeof(lacks));
     assert_int_equal(sandbox_sweep(&sweep, NULL), 0);
@@ -272,9 +273,11 @@ static void groups(void **state)
     assert_int_equal(sandbox_sweep(&sweep, NULL), 0);
     assert_int_equal(removed, said);
     assert_true(living.v2.home_fd < 0 || faccessat(living.v2.home_fd, "cgroup.procs", F_OK, 0) == 0);
+    assert_true(alien.v2.home_fd < 0 || faccessat(alien.v2.home_fd, "cgroup.procs", F_OK, 0) == 0);
     assert_int_equal(sandbox_sweep(&sweep, NULL), 0);
     assert_int_equal(removed, said);
     cgroup_remove(&living);
+    cgroup_remove(&alien);
     cgroup_remove(&dead);
 }
 

@@ -96,8 +96,10 @@ static int check_range(const struct uids *uids, struct dayfly_err *err)
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         _cleanup_free_ char *text = NULL;
         char name[64];
-        if (io_read_file(AT_FDCWD, files[i].path, ACCOUNTS_BYTES, &text, NULL) == 0 &&
-            files[i].has(text, uids->first, uids->last, name))
+        int r = io_read_file(AT_FDCWD, files[i].path, ACCOUNTS_BYTES, &text, NULL);
+        if (r < 0 && r != -ENOENT)
+            return err_errno(err, -r, "%s, to see that the ids for jobs are nobody's", files[i].path);
+        if (r == 0 && files[i].has(text, uids->first, uids->last, name))
             return err_set(err, EINVAL,
                            "the ids %u-%u for jobs meet those of %s in %s: set DAYFLY_USER_RANGE to a "
                            "range that is nobody's",

@@ -413,6 +413,7 @@ static void reset(struct virtio_device *dev)
 static const struct virtio_ops block_ops = {
     .name = "block",
     .id = VIRTIO_ID_BLOCK,
+    .calls = block_calls,
     .kick = kick,
     .reset = reset,
     .drain = drain,
@@ -472,6 +473,16 @@ static int make_queues(struct virtio_block *b, unsigned count)
     return 0;
 }
 
+static int lock_up(struct virtio_block *b, const struct virtio_block_options *options,
+                   struct dayfly_err *err)
+{
+    const struct isolate_calls *const carrier[] = {options->carrier_calls, NULL};
+    struct isolate_options isolate = {0};
+    if (!isolate_add_calls(&isolate, block_calls) || !isolate_add_calls(&isolate, carrier))
+        return err_set(err, E2BIG, "too many lists of system calls");
+    return loop_lock_up(b->own_loop, options->jail, "disk", &isolate, err);
+}
+
 /* Be woken, in the loop given or in one of its own. */
 static int listen_in(struct virtio_block *b, struct loop *loop)
 {
@@ -520,9 +531,13 @@ int virtio_block_new(struct virtio_device **out, struct block *block,
     int rc = make_queues(b, queues);
     if (rc == 0)
         rc = listen_in(b, loop);
+    if (rc < 0)
+        err_errno(err, -rc, "block device");
+    else if (b->own_loop && options && options->jail)
+        rc = lock_up(b, options, err);
     if (rc < 0) {
         virtio_block_free(&b->dev);
-        return err_errno(err, -rc, "block device");
+        return rc;
     }
     *out = &b->dev;
     return 0;

@@ -24,6 +24,8 @@
 struct virtio_block_options {
     char serial[VIRTIO_BLOCK_SERIAL_BYTES]; /* padded with NULs; what GET_ID answers */
     unsigned queues;                        /* 1 to VIRTIO_BLOCK_QUEUES_MAX; 0 is 1 */
+    struct jail *jail; /* of a thread of its own; borrowed. NULL: it is not locked up */
+    const struct isolate_calls *carrier_calls; /* the transport's, in that thread; or NULL */
 };
 
 /*

@@ -548,9 +548,18 @@ static void reset(struct virtio_device *dev)
     }
 }
 
+/* Of ports whose stream is a socket, and must not end anybody by SIGPIPE. */
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL(sendmsg),
+    ISOLATE_CALL(recvmsg),
+};
+static const struct isolate_calls table = ISOLATE_CALLS(calls);
+static const struct isolate_calls *const ops_calls[] = {&table, NULL};
+
 static const struct virtio_ops ops = {
     .name = "console",
     .id = VIRTIO_ID_CONSOLE,
+    .calls = ops_calls,
     .reset = reset,
     .kick = kick,
 };

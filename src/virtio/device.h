@@ -64,6 +64,10 @@ struct virtio_ops {
     const char *name; /* "block" */
     enum virtio_id id;
 
+    /* The system calls that its ops make, and what it has in the loop, up to a NULL, beside those that
+     * every thread and every loop makes. For whatever thread serves it. NULL: none. */
+    const struct isolate_calls *const *calls;
+
     /* Over vhost-user the front end fills in the configuration space by itself, from what its own user
      * said, and does not ask for this one. */
     bool front_end_config;

@@ -137,9 +137,19 @@ static void reset(struct virtio_device *dev)
     fs_reset(f->fs);
 }
 
+/* Of those, as far as they are not the server's own (fs_lock_up): what a reset, the window and its
+ * mending take, in a processor's thread. */
+static const struct isolate_call register_calls[] = {
+    ISOLATE_CALL(inotify_rm_watch),
+    ISOLATE_CALL(fallocate),
+};
+static const struct isolate_calls register_table = ISOLATE_CALLS(register_calls);
+static const struct isolate_calls *const fs_calls[] = {&register_table, NULL};
+
 static const struct virtio_ops fs_ops = {
     .name = "file system",
     .id = VIRTIO_ID_FS,
+    .calls = fs_calls,
     .front_end_config = true,
     .activate = activate,
     .kick = kick,
@@ -163,13 +173,7 @@ static int lock_up(struct virtio_fs *f, const struct setup *setup)
 {
     const struct isolate_calls *carrier = setup->options->carrier_calls;
     const struct isolate_calls calls[2] = {loop_calls, carrier ? *carrier : (struct isolate_calls){0}};
-    unsigned applied;
-    int r = fs_lock_up(f->fs, calls, carrier ? 2 : 1, &applied, setup->err);
-    if (r == 0)
-        log_line(f->dev.log, LOG_DEBUG, "file system: served %s a root of its own, %s landlock",
-                 applied & ISOLATE_NAMESPACES ? "in" : "without",
-                 applied & ISOLATE_LANDLOCK ? "under" : "without");
-    return r;
+    return fs_lock_up(f->fs, setup->options->jail, calls, carrier ? 2 : 1, setup->err);
 }
 
 static void enter(void *arg)

@@ -23,6 +23,7 @@ struct virtio_fs_options {
     unsigned workers_max; /* threads besides the loop's, 1 to VIRTIO_FS_WORKERS_MAX; 0 is 4 */
     const struct isolate_calls *carrier_calls; /* the system calls that its transport makes in the
                                                   device's threads; NULL: none of its own */
+    struct jail *jail; /* of its threads; borrowed. NULL: namespaces of their own */
 };
 
 /*

@@ -311,7 +311,10 @@ static bool wants_worker(struct virtio_fs *f, struct virtio_fs_queue *q, const s
     const struct ring *ring = ring_of(f, q);
     if (q->index == VIRTIO_FS_HIPRIO)
         return false;
-    if (fs_may_block(&request) || careful_now(&f->careful))
+    if (fs_may_block(&request))
+        return true;
+    /* Behind workers that all wait it would wait as well, and for longer than a careful while. */
+    if (careful_now(&f->careful) && fs_workers_have_room(&f->workers))
         return true;
     uint16_t behind = (uint16_t)(ring->avail_seen - ring->next_avail);
     return f->processors_spare && behind > 0 && fs_workers_have_room(&f->workers) &&

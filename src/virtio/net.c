@@ -262,35 +262,25 @@ static uint64_t features_of(const struct net *net)
 
 struct setup {
     struct virtio_net *n;
-    const struct virtio_net_options *options;
     int result;
     struct dayfly_err *err;
 };
 
-/* In the loop's thread, as what follows. */
 static int lock_up(struct virtio_net *n, const struct virtio_net_options *options,
                    struct dayfly_err *err)
 {
-    struct isolate_options isolate = {.calls = {isolate_base_calls, loop_calls}};
-    unsigned applied, tables = 2;
-    if (n->net->ops->calls.count)
-        isolate.calls[tables++] = n->net->ops->calls;
-    if (options->carrier_calls)
-        isolate.calls[tables++] = *options->carrier_calls;
-    int r = isolate_thread(&isolate, &applied, err);
-    if (r == 0)
-        log_line(n->dev.log, LOG_DEBUG, "network: served %s a root of its own, %s landlock",
-                 applied & ISOLATE_NAMESPACES ? "in" : "without",
-                 applied & ISOLATE_LANDLOCK ? "under" : "without");
-    return r;
+    const struct isolate_calls *const calls[] = {&n->net->ops->calls, options->carrier_calls, NULL};
+    struct isolate_options isolate = {0};
+    if (!isolate_add_calls(&isolate, calls))
+        return err_set(err, E2BIG, "too many lists of system calls");
+    return loop_lock_up(n->own_loop, options->jail, "network", &isolate, err);
 }
 
+/* In the loop's thread, as the next. */
 static void enter(void *arg)
 {
     struct setup *setup = arg;
     struct virtio_net *n = setup->n;
-    if (n->own_loop && (setup->result = lock_up(n, setup->options, setup->err)) < 0)
-        return;
     setup->result = loop_add(n->dev.loop, &n->wake);
     if (setup->result < 0) {
         err_errno(setup->err, -setup->result, "network device");
@@ -340,7 +330,7 @@ static int prepare(struct virtio_net *n, const struct virtio_net_options *option
 
 static int start(struct virtio_net *n, const struct virtio_net_options *options, struct dayfly_err *err)
 {
-    struct setup setup = {.n = n, .options = options, .err = err};
+    struct setup setup = {.n = n, .err = err};
     int r = options->loop ? 0 : loop_new(&n->own_loop);
     n->dev.loop = n->own_loop ? n->own_loop : options->loop;
     if (r == 0 && (n->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
@@ -349,6 +339,8 @@ static int start(struct virtio_net *n, const struct virtio_net_options *options,
         r = loop_start(n->own_loop, "dayfly net");
     if (r < 0)
         return err_errno(err, -r, "network device");
+    if (n->own_loop && (r = lock_up(n, options, err)) < 0)
+        return r;
     loop_call(n->dev.loop, enter, &setup);
     return setup.result;
 }

@@ -50,6 +50,7 @@ struct virtio_net_options {
     uint8_t mac[MAC_BYTES];
     struct loop *loop;                         /* borrowed, and not locked up; NULL: one of its own */
     const struct isolate_calls *carrier_calls; /* the transport's, in the device's thread; or NULL */
+    struct jail *jail; /* of its own thread; borrowed. NULL: namespaces of its own */
 };
 
 /* Since the device was made. */

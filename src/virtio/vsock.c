@@ -310,9 +310,22 @@ static void reset(struct virtio_device *dev)
         vsock_wake(vs);
 }
 
+/* Its sockets have no names; those that have are vsock_unix.c's. */
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL(sendmsg),
+    ISOLATE_CALL(recvmsg),
+    ISOLATE_CALL_IF(sendto, 4, UINT64_MAX, 0), /* send(2) */
+    ISOLATE_CALL(poll),
+    ISOLATE_CALL(shutdown),
+    ISOLATE_CALL_UNIX_STREAM(socketpair),
+};
+static const struct isolate_calls table = ISOLATE_CALLS(calls);
+static const struct isolate_calls *const ops_calls[] = {&table, NULL};
+
 static const struct virtio_ops ops = {
     .name = "vsock",
     .id = VIRTIO_ID_VSOCK,
+    .calls = ops_calls,
     .reset = reset,
     .kick = kick,
 };
@@ -456,6 +469,11 @@ int virtio_vsock_connect(struct virtio_device *dev, uint32_t port)
     return r < 0 ? r : call.result;
 }
 
+bool virtio_vsock_isolate(struct virtio_device *dev, struct isolate_options *options)
+{
+    return vsock_unix_isolate(to_vsock(dev), options);
+}
+
 static void teardown(void *arg)
 {
     struct vsock *vs = arg;
@@ -522,7 +540,7 @@ int virtio_vsock_new(struct virtio_device **out, const struct virtio_vsock_optio
     vs->config_guest_cid = htole64(options->guest_cid);
     vs->wake = (struct loop_source){.fd = -1, .events = EPOLLIN, .ready = woken};
     vs->timer.fired = timer_fired;
-    vs->unix_source.fd = -1;
+    vs->unix_source.fd = vs->dir_fd = -1;
     for (unsigned i = 0; i < VSOCK_BUCKETS; i++)
         list_init(&vs->buckets[i]);
     struct list *lists[] = {&vs->draining,  &vs->doomed,  &vs->ready,

@@ -59,4 +59,11 @@ int virtio_vsock_listen(struct virtio_device *dev, uint32_t port, virtio_vsock_a
  */
 int virtio_vsock_connect(struct virtio_device *dev, uint32_t port);
 
+/*
+ * Have the loop's thread keep what the Unix sockets take when it is locked up with these options: some
+ * calls, and their directory for its own. The caller then does lock it up so, before the guest runs.
+ * False: there is no room for the calls.
+ */
+bool virtio_vsock_isolate(struct virtio_device *dev, struct isolate_options *options);
+
 #endif

@@ -144,6 +144,8 @@ struct vsock {
     unsigned accept_count;
 
     char *path;
+    int dir_fd;        /* of path; -1: none */
+    const char *reach; /* path, or what it is called in dir_fd once that is the thread's own */
     struct loop_source unix_source;
     struct list clients;
     unsigned client_count;
@@ -187,6 +189,7 @@ void vsock_conn_expired(struct vsock_conn *conn);
 
 /* -- vsock_unix.c ----------------------------------------------------------------------------- */
 int vsock_unix_listen(struct vsock *vs, const char *path, struct dayfly_err *err);
+bool vsock_unix_isolate(struct vsock *vs, struct isolate_options *options);
 void vsock_unix_close(struct vsock *vs);
 /* Connect to "<path>_<port>": a socket or -errno. */
 int vsock_unix_connect(const struct vsock *vs, uint32_t port);

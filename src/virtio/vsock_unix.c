@@ -8,6 +8,7 @@
  * which is read without touching what follows it, and there are at most VSOCK_CLIENTS_MAX such clients.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,7 +142,7 @@ static int connect_to(const struct sockaddr_un *address)
 int vsock_unix_connect(const struct vsock *vs, uint32_t port)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int n = snprintf(address.sun_path, sizeof(address.sun_path), "%s_%u", vs->path, port);
+    int n = snprintf(address.sun_path, sizeof(address.sun_path), "%s_%u", vs->reach, port);
     return n < (int)sizeof(address.sun_path) ? connect_to(&address) : -ENAMETOOLONG;
 }
 
@@ -175,6 +176,7 @@ int vsock_unix_listen(struct vsock *vs, const char *path, struct dayfly_err *err
         free(steal_ptr(&vs->path));
         return err_errno(err, -r, "vsock socket %s", path);
     }
+    vs->reach = vs->path;
     vs->unix_source =
         (struct loop_source){.fd = steal_fd(&fd), .events = EPOLLIN, .ready = client_arrived};
     r = loop_add(vs->dev.loop, &vs->unix_source);
@@ -191,4 +193,31 @@ void vsock_unix_close(struct vsock *vs)
     if (vs->path)
         unlink(vs->path);
     free(steal_ptr(&vs->path));
+    close_fd(&vs->dir_fd);
+}
+
+/* -- when it is locked up ------------------------------------------------------------------------- */
+
+/* Landlock knows no connecting by a path. What can be reached so is what the directory leads to. */
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL_UNIX_STREAM(socket), ISOLATE_CALL(connect), ISOLATE_CALL(accept4),
+    ISOLATE_CALL(recvfrom), /* "CONNECT port" */
+};
+static const struct isolate_calls table = ISOLATE_CALLS(calls);
+
+bool vsock_unix_isolate(struct vsock *vs, struct isolate_options *options)
+{
+    static const struct isolate_calls *const tables[] = {&table, NULL};
+    if (!vs->path)
+        return true;
+    const char *slash = strrchr(vs->path, '/');
+    _cleanup_free_ char *dir = slash ? strndup(vs->path, (size_t)(slash - vs->path) + 1) : strdup(".");
+    close_fd(&vs->dir_fd);
+    vs->dir_fd = dir ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (vs->dir_fd < 0 || !isolate_add_calls(options, tables))
+        return false;
+    options->change_dir = true;
+    options->dir = vs->dir_fd;
+    vs->reach = slash ? slash + 1 : vs->path;
+    return true;
 }

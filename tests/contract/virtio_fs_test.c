@@ -122,10 +122,9 @@ bool fs_mend_window(struct fs *fs)
     return ++fs->mends == 1;
 }
 
-int fs_lock_up(struct fs *fs, const struct isolate_calls *more, size_t more_count, unsigned *applied,
+int fs_lock_up(struct fs *fs, struct jail *jail, const struct isolate_calls *more, size_t more_count,
                struct dayfly_err *err)
 {
-    *applied = 0;
     return 0;
 }
 
