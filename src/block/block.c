@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "block/raw_sync.h"
+#include "block/workers.h"
 #include "util/arith.h"
 
 #define SECTOR 512u
@@ -21,12 +23,12 @@ static bool iov_holds(const struct block_request *request)
     return sum == request->length_bytes;
 }
 
-int block_submit(struct block *block, struct block_request *request)
+static int check(const struct block *block, const struct block_request *request)
 {
     uint64_t unit = block->unit_bytes;
     switch (request->op) {
     case BLOCK_FLUSH:
-        return block->ops->submit(block, request);
+        return 0;
     case BLOCK_READ:
         unit = SECTOR;
         break;
@@ -45,7 +47,21 @@ int block_submit(struct block *block, struct block_request *request)
         return -EINVAL;
     if ((request->op == BLOCK_READ || request->op == BLOCK_WRITE) && !iov_holds(request))
         return -EINVAL;
-    return block->ops->submit(block, request);
+    return 0;
+}
+
+int block_submit(struct block *block, struct block_request *request)
+{
+    int rc = check(block, request);
+    return rc < 0 ? rc : block->ops->submit(block, request);
+}
+
+int block_transfer(struct block *block, const struct block_request *request)
+{
+    if (!block->ops->transfer || (request->op != BLOCK_READ && request->op != BLOCK_WRITE))
+        return -EAGAIN;
+    int rc = check(block, request);
+    return rc < 0 ? rc : block->ops->transfer(block, request);
 }
 
 int block_kick(struct block *block)
@@ -70,3 +86,11 @@ void block_destroy(struct block *block)
     block->ops->drain(block);
     block->ops->destroy(block);
 }
+
+const struct isolate_calls *const block_calls[] = {&block_raw_calls,
+                                                   &raw_sync_calls,
+                                                   &block_patient_calls,
+                                                   &workers_calls,
+                                                   &isolate_thread_calls,
+                                                   &isolate_tighten_calls,
+                                                   NULL};

@@ -6,8 +6,8 @@
  * A block back end: bytes at offsets, asynchronously. What the virtio block device and stacked formats
  * (overlay.h, crypt.h) speak to. A format is one file and one struct block_ops; nothing is probed.
  *
- * Threads: one caller at a time (the device holds its lock). Completions are delivered only from
- * block_reap and block_drain, in the caller's thread.
+ * Threads: one caller at a time (the device holds its lock), but for block_transfer. Completions are
+ * delivered only from block_reap and block_drain, in the caller's thread.
  */
 
 #include <stdbool.h>
@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 
 #include "dayfly/error.h"
+#include "isolate/isolate.h"
 
 struct block;
 
@@ -39,6 +40,11 @@ struct block_ops {
     /* Queue a request; it may complete at once by a later reap. Returns 0 or -errno (then done is not
      * called): -EBUSY when the back end is full (reap, then again). The range has been checked. */
     int (*submit)(struct block *block, struct block_request *request);
+    /* Do a read or a write here and now, provided that it is a copy from or to the host's memory. From
+     * any thread, while others call this or anything above. `done` is not called. Returns 0 or -errno;
+     * -EAGAIN when it might have to wait: then some of it may have been done, and it is to be
+     * submitted. NULL: always that. */
+    int (*transfer)(struct block *block, const struct block_request *request);
     /* Hand what was queued to the kernel (batching point). */
     int (*kick)(struct block *block);
     /* Deliver what has completed; never blocks. Returns how many. */
@@ -63,6 +69,7 @@ struct block {
 
 /* Checks range, units and read_only (-EROFS, -EINVAL), then ops->submit. */
 int block_submit(struct block *block, struct block_request *request);
+int block_transfer(struct block *block, const struct block_request *request); /* so does this */
 int block_kick(struct block *block);
 unsigned block_reap(struct block *block);
 void block_drain(struct block *block);
@@ -89,5 +96,13 @@ struct block_raw_options {
  * cannot), ... Once a FLUSH failed, all that follow fail.
  */
 int block_raw_open(struct block **out, const struct block_raw_options *options, struct dayfly_err *err);
+
+/*
+ * The system calls that a back end of any of the formats makes in the threads that submit and reap, up
+ * to a NULL. To open one takes more, which a thread that is locked up has not got.
+ */
+extern const struct isolate_calls *const block_calls[];
+
+extern const struct isolate_calls block_raw_calls, block_patient_calls; /* parts of it */
 
 #endif

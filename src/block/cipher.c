@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 
 #include "util/err.h"
+#include "util/late.h"
 
 static EVP_CIPHER_CTX *context(const EVP_CIPHER *kind, const uint8_t *key, int encrypt)
 {
@@ -24,6 +25,9 @@ int cipher_init(struct cipher *cipher, const uint8_t key[CIPHER_KEY_BYTES], stru
     *cipher = (struct cipher){0};
     if (memcmp(key, key + CIPHER_KEY_BYTES / 2, CIPHER_KEY_BYTES / 2) == 0)
         return err_set(err, EINVAL, "both halves of the key are the same");
+    int r = late_crypto(err);
+    if (r < 0)
+        return r;
     EVP_CIPHER *kind = EVP_CIPHER_fetch(NULL, "AES-256-XTS", NULL);
     if (!kind)
         return err_set(err, ENOTSUP, "this OpenSSL has no AES-256-XTS");

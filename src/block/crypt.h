@@ -13,8 +13,9 @@ struct block_crypt_options {
      * has. */
     const uint8_t *key;
     const struct log *log; /* used by block_crypt_open alone */
-    unsigned threads; /* for the cipher, besides the caller's; 0: as many as the host has processors
-                         to spare, beyond one for the caller and one for what it serves */
+    /* For the cipher, besides the caller's; 0: as many as the host has processors beside the caller's.
+     * They use what is idle of them. */
+    unsigned threads;
 };
 
 /*

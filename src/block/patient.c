@@ -235,3 +235,8 @@ int block_patient_open(struct block **out, const struct block_patient_options *o
     *out = &p->stack.block;
     return 0;
 }
+
+/* When to try again. */
+static const struct isolate_call calls[] = {ISOLATE_CALL(timerfd_settime)};
+
+const struct isolate_calls block_patient_calls = ISOLATE_CALLS(calls);

@@ -34,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "block/fit.h"
@@ -48,7 +49,7 @@
 #define JOBS           256 /* in flight at once */
 #define RING_ENTRIES   128 /* of the submission ring; the completion ring has twice as many, so JOBS */
 #define REAP_BATCH     64
-#define HERE_BYTES_MAX (1u << 20) /* of a write in the caller's thread: a copy of some 100 us */
+#define HERE_BYTES_MAX (1u << 20) /* of a copy in the caller's thread: some 100 us */
 
 struct raw;
 
@@ -72,11 +73,10 @@ struct raw {
     struct list idle;    /* jobs */
     unsigned in_flight;
 
-    bool writes_here; /* in the caller's thread, as long as it is not */
+    bool reads_here, writes_here; /* by a copy in the caller's thread, the latter unless */
     struct careful careful;
 
     bool has_ring;
-    bool fixed_file; /* fd is registered as file 0 */
     struct io_uring ring;
 
     struct workers workers;
@@ -165,7 +165,7 @@ static bool ring_queue(struct raw *raw, struct raw_job *job)
         sqe = io_uring_get_sqe(&raw->ring);
     if (!sqe)
         return false;
-    int fd = raw->fixed_file ? 0 : raw->image.fd;
+    const int fd = 0; /* of the registered files: the image */
     switch (r->op) {
     case BLOCK_READ:
         io_uring_prep_readv(sqe, fd, r->iov, r->iov_count, r->offset_bytes);
@@ -177,8 +177,7 @@ static bool ring_queue(struct raw *raw, struct raw_job *job)
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
     }
-    if (raw->fixed_file)
-        io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+    io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
     io_uring_sqe_set_data(sqe, job);
     return true;
 }
@@ -189,24 +188,36 @@ static int raw_kick(struct block *block)
     return raw->has_ring && io_uring_sq_ready(&raw->ring) > 0 ? ring_submit(raw) : 0;
 }
 
+/* -- copies ------------------------------------------------------------------------------------------
+ */
+
+/* Any thread. */
+static int raw_transfer(struct block *block, const struct block_request *request)
+{
+    struct raw *raw = raw_of(block);
+    bool copies = request->op == BLOCK_READ ? raw->reads_here : raw->writes_here;
+    if (!copies || request->length_bytes > HERE_BYTES_MAX)
+        return -EAGAIN;
+    if (request->op == BLOCK_READ)
+        return raw_read_cached(raw->image.fd, request);
+    if (careful_now(&raw->careful))
+        return -EAGAIN;
+    uint64_t began_ns = clock_ns();
+    int rc = raw_sync(raw->image.fd, false, request, 0);
+    careful_did(&raw->careful, began_ns);
+    return rc;
+}
+
 /* -- flushes -----------------------------------------------------------------------------------------
  */
 
-static bool write_here(struct raw_job *job)
-{
-    struct raw *raw = job->raw;
-    if (!raw->writes_here || job->request->op != BLOCK_WRITE ||
-        job->request->length_bytes > HERE_BYTES_MAX || careful_now(&raw->careful))
-        return false;
-    uint64_t began_ns = clock_ns();
-    finish(job, raw_sync(raw->image.fd, false, job->request, 0));
-    careful_did(&raw->careful, began_ns);
-    return true;
-}
-
 static void start(struct raw_job *job)
 {
-    if (!write_here(job) && !ring_queue(job->raw, job))
+    struct raw *raw = job->raw;
+    int rc = job->request->op == BLOCK_WRITE ? raw_transfer(&raw->block, job->request) : -EAGAIN;
+    if (rc != -EAGAIN)
+        finish(job, rc);
+    else if (!ring_queue(raw, job))
         give_to_worker(job, 0);
 }
 
@@ -285,17 +296,44 @@ static unsigned ring_reap(struct raw *raw)
     return delivered;
 }
 
+/* What some builds of the library leave out (Debian 12's). */
+static int ring_register(struct raw *raw, unsigned what, void *arg, unsigned count)
+{
+    return syscall(SYS_io_uring_register, raw->ring.ring_fd, what, arg, count) < 0 ? -errno : 0;
+}
+
+/*
+ * For ever: three operations, on the image alone, and nothing else to be registered. What a ring does
+ * passes by the seccomp filter of the thread that submits, so this is the ring's own.
+ */
+static int ring_restrict(struct raw *raw)
+{
+    struct io_uring_restriction only[] = {
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READV},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC},
+        {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_FIXED_FILE},
+        {.opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED, .sqe_flags = IOSQE_FIXED_FILE},
+    };
+    int rc = io_uring_register_eventfd(&raw->ring, raw->block.event_fd);
+    if (rc == 0)
+        rc = io_uring_register_files(&raw->ring, &raw->image.fd, 1);
+    if (rc == 0)
+        rc = ring_register(raw, IORING_REGISTER_RESTRICTIONS, only, ARRAY_SIZE(only));
+    return rc < 0 ? rc : ring_register(raw, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
+/* Restricted, or not at all: before Linux 5.10 threads do the work. */
 static int ring_open(struct raw *raw)
 {
-    int rc = io_uring_queue_init(RING_ENTRIES, &raw->ring, 0);
+    int rc = io_uring_queue_init(RING_ENTRIES, &raw->ring, IORING_SETUP_R_DISABLED);
     if (rc < 0)
         return rc;
-    rc = io_uring_register_eventfd(&raw->ring, raw->block.event_fd);
+    rc = ring_restrict(raw);
     if (rc < 0) {
         io_uring_queue_exit(&raw->ring);
         return rc;
     }
-    raw->fixed_file = io_uring_register_files(&raw->ring, &raw->image.fd, 1) == 0;
     raw->has_ring = true;
     return 0;
 }
@@ -376,6 +414,7 @@ static void raw_destroy(struct block *block)
 static const struct block_ops raw_ops = {
     .name = "raw",
     .submit = raw_submit,
+    .transfer = raw_transfer,
     .kick = raw_kick,
     .reap = raw_reap,
     .drain = raw_drain,
@@ -395,6 +434,7 @@ static int open_in(struct raw *raw, const struct block_raw_options *options, str
     raw->block.block_bytes = 4096;
     /* Partition tables and file systems on a device count in its sectors. */
     raw->block.unit_bytes = raw->image.sector_bytes;
+    raw->reads_here = options->io == BLOCK_IO_AUTO && !options->direct;
     raw->writes_here = options->io == BLOCK_IO_AUTO && raw->image.copies_writes;
     raw->block.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (raw->block.event_fd < 0)
@@ -426,7 +466,7 @@ int block_raw_open(struct block **out, const struct block_raw_options *options, 
     list_init(&raw->flushes);
     list_init(&raw->riders);
     pthread_mutex_init(&raw->lock, NULL);
-    workers_init(&raw->workers, WORKERS_MAX);
+    workers_init(&raw->workers, WORKERS_MAX, false);
     for (unsigned i = 0; i < JOBS; i++) {
         raw->jobs[i].raw = raw;
         list_append(&raw->idle, &raw->jobs[i].node);
@@ -442,3 +482,11 @@ int block_raw_open(struct block **out, const struct block_raw_options *options, 
     *out = &raw->block;
     return 0;
 }
+
+/* Whoever submits and reaps; besides what raw_sync and the workers make. */
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL(io_uring_enter), /* on a ring that was restricted when it was made */
+    ISOLATE_CALL(poll),
+};
+
+const struct isolate_calls block_raw_calls = ISOLATE_CALLS(calls);

@@ -6,16 +6,15 @@
 #include "block/testing_stack.h"
 
 #include <linux/loop.h>
-#include <sched.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
 #include "util/io.h"
+#include "util/testing_files.h"
 
 #define SIZE (UINT64_C(8) << 20)
 
@@ -146,16 +145,11 @@ static void test_direct_leaves_the_cache_alone(void **state)
     }
 }
 
-/* In a mount namespace of its own: a file system that has no direct I/O. */
 static int try_ramfs(const char *folder)
 {
     struct dayfly_err err = {0};
     struct block *block;
     char path[64];
-    if (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("ramfs", folder, "ramfs", 0, NULL) < 0)
-        return 77;
     snprintf(path, sizeof(path), "%s/disk", folder);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || ftruncate(fd, 4096) < 0)
@@ -170,18 +164,7 @@ static int try_ramfs(const char *folder)
 
 static void test_a_file_system_without_direct_is_named(void **state)
 {
-    char folder[] = "/tmp/dayfly-ramfs-XXXXXX";
-    int status;
-    assert_non_null(mkdtemp(folder));
-    pid_t pid = fork();
-    if (pid == 0)
-        _exit(try_ramfs(folder));
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    rmdir(folder);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 77)
-        skip(); /* no mounts here */
-    assert_int_equal(WEXITSTATUS(status), 0);
+    with_ramfs(try_ramfs);
 }
 
 /* -- a flush that failed ------------------------------------------------------------------------- */

@@ -55,6 +55,19 @@ static int transfer(int fd, const struct block_request *request, uint64_t from)
     return 0;
 }
 
+int raw_read_cached(int fd, const struct block_request *request)
+{
+    struct iovec vec[VEC_MAX];
+    for (uint64_t from = 0; from < request->length_bytes;) {
+        unsigned count = rest_of(request, from, vec);
+        ssize_t n = preadv2(fd, vec, (int)count, (off_t)(request->offset_bytes + from), RWF_NOWAIT);
+        if (n <= 0)
+            return -EAGAIN; /* who waits is told what is wrong, if anything is */
+        from += (uint64_t)n;
+    }
+    return 0;
+}
+
 static int flush(int fd)
 {
     while (fdatasync(fd) < 0)
@@ -131,3 +144,16 @@ int raw_sync(int fd, bool is_device, const struct block_request *request, uint64
     }
     return -EINVAL;
 }
+
+/* On what is open: to read and write at an offset, flush, zero and discard. */
+static const struct isolate_call calls[] = {
+    ISOLATE_CALL(preadv),
+    ISOLATE_CALL(preadv2), /* from the page cache alone */
+    ISOLATE_CALL(pwritev),
+    ISOLATE_CALL(pwrite64),
+    ISOLATE_CALL(fdatasync),
+    ISOLATE_CALL(fallocate),
+    ISOLATE_CALL_IF(ioctl, 1, UINT32_MAX, BLKDISCARD),
+};
+
+const struct isolate_calls raw_sync_calls = ISOLATE_CALLS(calls);

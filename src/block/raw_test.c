@@ -339,6 +339,42 @@ static void test_a_truncated_file_gives_eio(struct fixture *f)
     assert_int_equal(run_simple(f->block, BLOCK_READ, 0, buf, 4096), 0);
 }
 
+static int transfer(struct block *block, enum block_op op, uint64_t offset, void *buf, uint64_t len)
+{
+    struct waited w = make_request(op, offset, buf, len);
+    w.request.iov = w.iov;
+    int rc = block_transfer(block, &w.request);
+    assert_int_equal(w.done, 0);
+    return rc;
+}
+
+/* A transfer is a copy, or says that it is none. tmpfs knows only since Linux 6.6 whether it is. */
+static void test_transfers(struct fixture *f)
+{
+    uint8_t buf[8192];
+    bool copies = f->variant->io == BLOCK_IO_AUTO && !f->variant->direct;
+    fill(f->fd, 4096, sizeof(buf));
+    memset(buf, 0, sizeof(buf));
+    int rc = transfer(f->block, BLOCK_READ, 4096 + 512, buf, 4096);
+    assert_true(rc == -EAGAIN || (copies && rc == 0));
+    assert_true(rc == 0 || !copies || f->variant->make == make_shm);
+    for (unsigned i = 0; i < sizeof(buf); i++)
+        assert_int_equal(buf[i], rc == 0 && i < 4096 ? PATTERN : 0);
+
+    memset(buf, PATTERN ^ 1, sizeof(buf));
+    assert_int_equal(transfer(f->block, BLOCK_WRITE, 65536, buf, sizeof(buf)), copies ? 0 : -EAGAIN);
+    assert_bytes(f->fd, 65536, sizeof(buf), copies ? PATTERN ^ 1 : 0);
+
+    assert_int_equal(transfer(f->block, BLOCK_FLUSH, 0, NULL, 0), -EAGAIN);
+    assert_int_equal(transfer(f->block, BLOCK_DISCARD, 0, NULL, 4096), -EAGAIN);
+    /* Where it has an op, the range is checked. */
+    rc = transfer(f->block, BLOCK_READ, SIZE - 4096, buf, sizeof(buf));
+    assert_int_equal(rc, f->variant->direct ? -EAGAIN : -EINVAL);
+    /* What is wrong is said to who submits. */
+    assert_int_equal(ftruncate(f->fd, 4096), 0);
+    assert_int_equal(transfer(f->block, BLOCK_READ, 0, buf, sizeof(buf)), -EAGAIN);
+}
+
 static void test_a_full_vector(struct fixture *f)
 {
     enum { SEGMENTS = 1024 };
@@ -506,6 +542,7 @@ int main(void)
         {"many at once", test_many_at_once},
         {"a callback may submit", test_a_callback_may_submit},
         {"a truncated file gives EIO", test_a_truncated_file_gives_eio},
+        {"transfers", test_transfers},
         {"a full vector", test_a_full_vector},
         {"destroy delivers what is in flight", test_destroy_delivers_what_is_in_flight},
     };

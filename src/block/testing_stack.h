@@ -8,13 +8,14 @@
  *
  * The toy keeps its disk in memory and is as awkward as the contract allows: it completes in any order
  * and only some at a time, has room for a few requests, begins as noise, and a discarded range becomes
- * noise again. It can be told to fail, to be full, and to keep what it is given in a volatile
- * cache, which toy_cut loses.
+ * noise again; a transfer may do a part and say that it would have to wait. It can be told to fail, to
+ * be full, and to keep what it is given in a volatile cache, which toy_cut loses.
  */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -52,6 +53,7 @@ static inline void fill_by_chance(uint64_t *seed, uint8_t *at, uint64_t bytes)
 
 struct toy {
     struct block block;
+    pthread_mutex_t lock; /* of all that a transfer looks at, which any thread may ask for */
     uint8_t *bytes;
     uint64_t seed;
     struct block_request *queue[TOY_ROOM];
@@ -80,8 +82,10 @@ static inline int toy_submit(struct block *block, struct block_request *request)
             assert_true(is_aligned((uintptr_t)request->iov[i].iov_base, toy->want.memory_bytes));
         }
     }
+    pthread_mutex_lock(&toy->lock);
     toy->flushed[toy->count] = toy->now;
     toy->queue[toy->count++] = request;
+    pthread_mutex_unlock(&toy->lock);
     return 0;
 }
 
@@ -170,19 +174,46 @@ static inline int toy_do(struct toy *toy, const struct block_request *r, uint64_
     }
 }
 
+static inline uint64_t toy_chance(struct toy *toy)
+{
+    pthread_mutex_lock(&toy->lock);
+    uint64_t number = chance(&toy->seed);
+    pthread_mutex_unlock(&toy->lock);
+    return number;
+}
+
+/* A third of them is done, a third refused at once, and a third refused halfway. */
+static inline int toy_transfer(struct block *block, const struct block_request *request)
+{
+    struct toy *toy = container_of(block, struct toy, block);
+    struct block_request part = *request;
+    uint64_t fate = toy_chance(toy) % 3;
+    if (toy->full || fate == 0)
+        return -EAGAIN;
+    if (fate == 1)
+        part.length_bytes = align_down(request->length_bytes / 2, MAX(512u, toy->want.file_bytes));
+    pthread_mutex_lock(&toy->lock);
+    int rc = toy_do(toy, &part, 0);
+    pthread_mutex_unlock(&toy->lock);
+    return fate == 1 ? -EAGAIN : rc;
+}
+
 static inline unsigned toy_reap(struct block *block)
 {
     struct toy *toy = container_of(block, struct toy, block);
     eventfd_t count;
     eventfd_read(block->event_fd, &count);
-    unsigned some = toy->count ? (unsigned)(chance(&toy->seed) % toy->count) + 1 : 0;
+    unsigned some = toy->count ? (unsigned)(toy_chance(toy) % toy->count) + 1 : 0;
     for (unsigned i = 0; i < some; i++) {
-        unsigned which = (unsigned)(chance(&toy->seed) % toy->count);
+        unsigned which = (unsigned)(toy_chance(toy) % toy->count);
+        pthread_mutex_lock(&toy->lock);
         struct block_request *request = toy->queue[which];
         uint64_t flushed = toy->flushed[which];
         toy->queue[which] = toy->queue[--toy->count];
         toy->flushed[which] = toy->flushed[toy->count];
-        request->done(request, toy_do(toy, request, flushed));
+        int result = toy_do(toy, request, flushed);
+        pthread_mutex_unlock(&toy->lock);
+        request->done(request, result);
     }
     toy_kick(block); /* what is left */
     return some;
@@ -199,6 +230,7 @@ static inline void toy_destroy(struct block *block)
 {
     struct toy *toy = container_of(block, struct toy, block);
     close_fd(&block->event_fd);
+    pthread_mutex_destroy(&toy->lock);
     free(toy->bytes);
     free(toy->medium);
     free(toy->changed);
@@ -208,6 +240,7 @@ static inline void toy_destroy(struct block *block)
 static const struct block_ops toy_ops = {
     .name = "toy",
     .submit = toy_submit,
+    .transfer = toy_transfer,
     .kick = toy_kick,
     .reap = toy_reap,
     .drain = toy_drain,
@@ -219,6 +252,7 @@ static inline struct toy *toy_new(uint64_t bytes, uint64_t seed)
     struct toy *toy = calloc(1, sizeof(*toy));
     toy->bytes = malloc(bytes);
     toy->seed = seed;
+    pthread_mutex_init(&toy->lock, NULL);
     fill_by_chance(&toy->seed, toy->bytes, bytes);
     toy->block = (struct block){.ops = &toy_ops,
                                 .size_bytes = bytes,
@@ -279,6 +313,9 @@ static const struct stack_kind stack_kinds[] = {
     {"patient on toy", .patient = true, .toy = true, .size_bytes = STACK_BYTES},
     {"patient on overlay on crypt on raw, direct", .patient = true, .overlay = true, .crypt = true,
      .direct = true, .io = BLOCK_IO_AUTO, .size_bytes = STACK_BYTES},
+    {"crypt on raw", .crypt = true, .io = BLOCK_IO_AUTO, .size_bytes = STACK_BYTES},
+    {"overlay on crypt on raw", .overlay = true, .crypt = true, .io = BLOCK_IO_AUTO,
+     .size_bytes = STACK_BYTES},
 };
 
 static inline int nameless_file(uint64_t bytes)
