@@ -17,6 +17,7 @@
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/late.h"
 
 #define NODES_MAX_BYTES (256u << 20)
 #define COPY_BYTES      (1u << 18)
@@ -217,11 +218,15 @@ static int writer_begin(struct writer *w, const struct layer_limits *limits, str
                         const struct log *log, struct dayfly_err *err)
 {
     *w = (struct writer){.out = out, .tally.limits = *limits, .log = log};
+    int rc = late_archive(err);
+    if (rc < 0)
+        return rc;
     w->buffer = malloc(COPY_BYTES);
     w->tar = archive_write_new();
-    if (!w->buffer || !w->tar || hasher_begin(&w->diff))
+    if (!w->buffer || !w->tar)
         return err_errno(err, ENOMEM, "layer");
-    int rc = writer_open_zstd(w, err);
+    hasher_begin(&w->diff);
+    rc = writer_open_zstd(w, err);
     if (rc)
         return rc;
     if (archive_write_set_format_pax_restricted(w->tar) ||
@@ -240,8 +245,7 @@ static int writer_finish(struct writer *w, struct layer_facts *facts, struct day
     if (archive_write_close(w->zstd) < ARCHIVE_WARN)
         return layer_archive_fail(err, w->zstd, "layer");
     *facts = (struct layer_facts){.entries = w->tally.entries, .bytes = w->tally.bytes};
-    if (hasher_finish(&w->diff, &facts->diff_id))
-        return err_set(err, EIO, "layer: sha256 failed");
+    hasher_digest(&w->diff, &facts->diff_id);
     return 0;
 }
 
@@ -252,7 +256,6 @@ static void writer_free(struct writer *w)
         archive_write_free(w->tar);
     if (w->zstd)
         archive_write_free(w->zstd);
-    hasher_finish(&w->diff, NULL);
     tdestroy(w->nodes, free);
     free(w->buffer);
 }
@@ -456,7 +459,8 @@ static int copy_entries(struct writer *w, struct archive *from, struct dayfly_er
     }
 }
 
-struct archive *layer_reader_new(void)
+/* Of tar archives, compressed in any usual way; not opened. */
+static struct archive *reader_new(void)
 {
     struct archive *a = archive_read_new();
     if (!a)
@@ -475,8 +479,8 @@ int layer_write_from_archive(int fd, const struct layer_limits *limits, struct s
 {
     locale_t saved, utf8 = layer_utf8_begin(&saved);
     struct writer w;
-    struct archive *from = layer_reader_new();
     int rc = writer_begin(&w, limits, out, log, err);
+    struct archive *from = rc ? NULL : reader_new();
     if (!rc && !from)
         rc = err_errno(err, ENOMEM, "archive");
     if (!rc && archive_read_open_fd(from, fd, LAYER_READ_BYTES))

@@ -12,6 +12,7 @@
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/late.h"
 
 struct extraction {
     struct layer_tree tree;
@@ -165,6 +166,9 @@ static int extract_entries(struct extraction *x, struct dayfly_err *err)
 
 static int begin_disk(struct extraction *x, struct dayfly_err *err)
 {
+    int rc = late_archive(err);
+    if (rc < 0)
+        return rc;
     x->disk = archive_write_disk_new();
     if (!x->disk)
         return err_errno(err, ENOMEM, "layer");

@@ -18,9 +18,6 @@
 locale_t layer_utf8_begin(locale_t *saved);
 void layer_utf8_end(locale_t utf8, locale_t saved);
 
-/* A reader of tar archives, compressed in any usual way; not opened. */
-struct archive *layer_reader_new(void);
-
 /* Put libarchive's message behind "what: ". Returns -errno, -EINVAL where libarchive has none. */
 int layer_archive_fail(struct dayfly_err *err, struct archive *a, const char *what);
 

@@ -18,6 +18,7 @@
 
 #include "util/arith.h"
 #include "util/err.h"
+#include "util/late.h"
 
 /* A file's headers: ustar, pax header and its records, padding. */
 #define HEADERS_BYTES 4096
@@ -71,11 +72,16 @@ int layer_reader_open(struct layer_reader *r, const struct layer_source *source,
     if (mul_overflows(limits->entries, HEADERS_BYTES, &headers) ||
         add_overflows(limits->bytes, headers, &r->tar_max))
         r->tar_max = UINT64_MAX;
+    int rc = late_archive(err);
+    if (rc < 0)
+        return rc;
     r->buffer = malloc(LAYER_READ_BYTES);
     r->unpack = archive_read_new();
     r->tar = archive_read_new();
-    if (!r->buffer || !r->unpack || !r->tar || hasher_begin(&r->blob) || hasher_begin(&r->diff))
+    if (!r->buffer || !r->unpack || !r->tar)
         return err_errno(err, ENOMEM, "layer");
+    hasher_begin(&r->blob);
+    hasher_begin(&r->diff);
     if (lseek(source->fd, 0, SEEK_SET) < 0)
         return err_errno(err, errno, "cannot be read");
     archive_read_support_filter_gzip(r->unpack);
@@ -103,8 +109,10 @@ static int drain_blob(struct layer_reader *r)
 static bool blob_is_another(struct layer_reader *r)
 {
     struct digest found;
-    return r->source->blob && r->blob.evp && drain_blob(r) == 0 &&
-           hasher_finish(&r->blob, &found) == 0 && !digest_equal(&found, r->source->blob);
+    if (!r->tar || !r->source->blob || drain_blob(r) < 0)
+        return false;
+    hasher_digest(&r->blob, &found);
+    return !digest_equal(&found, r->source->blob);
 }
 
 static int other_blob(struct dayfly_err *err)
@@ -124,8 +132,7 @@ int layer_reader_check(struct layer_reader *r, struct dayfly_err *err)
         return layer_archive_fail(err, r->tar, "behind the last entry");
     if (blob_is_another(r))
         return other_blob(err);
-    if (hasher_finish(&r->diff, &found))
-        return err_set(err, EIO, "sha256 failed");
+    hasher_digest(&r->diff, &found);
     if (r->source->diff_id && !digest_equal(&found, r->source->diff_id))
         return err_set(err, EBADMSG, "refused: it does not unpack to %s, as the image's config says",
                        digest_str(r->source->diff_id, text));
@@ -143,7 +150,5 @@ void layer_reader_free(struct layer_reader *r)
         archive_read_free(r->tar);
     if (r->unpack)
         archive_read_free(r->unpack);
-    hasher_finish(&r->blob, NULL);
-    hasher_finish(&r->diff, NULL);
     free(r->buffer);
 }

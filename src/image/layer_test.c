@@ -1,24 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "util/testing.h"
+#include "image/testing_layers.h"
 
-#include <archive.h>
-#include <archive_entry.h>
-#include <errno.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
-#include "image/layer.h"
-#include "image/testing_store.h"
 #include "util/arith.h"
-#include "util/io.h"
 
 static struct store store;
 
 static int set_up(void **state)
 {
     static struct testing_home home;
+    assert_int_equal(late_archive(NULL), 0);
     home = testing_home_make();
     *state = &home;
     assert_int_equal(store_open(&store, home.path, STORE_WRITE, NULL), 0);
@@ -51,21 +44,12 @@ static struct tar tar_begin(void)
 static void tar_add(struct tar *tar, const char *name, unsigned type, const char *target,
                     const char *data)
 {
-    struct archive_entry *entry = archive_entry_new();
-    archive_entry_set_pathname(entry, name);
-    archive_entry_set_mode(entry, type | 0755);
-    archive_entry_set_mtime(entry, 1000, 500);
-    archive_entry_set_uid(entry, geteuid());
-    archive_entry_set_gid(entry, getegid());
+    struct archive_entry *entry = entry_of(name, type);
     if (type == AE_IFLNK)
         archive_entry_set_symlink(entry, target);
     else if (target)
         archive_entry_set_hardlink(entry, target);
-    archive_entry_set_size(entry, data ? (la_int64_t)strlen(data) : 0);
-    assert_true(archive_write_header(tar->archive, entry) >= ARCHIVE_WARN);
-    if (data)
-        assert_int_equal(archive_write_data(tar->archive, data, strlen(data)), strlen(data));
-    archive_entry_free(entry);
+    put_entry(tar->archive, entry, data);
 }
 
 static int tar_end(struct tar *tar)

@@ -73,11 +73,9 @@ static int open_dir(struct pull *pull, struct dayfly_err *err)
 {
     struct digest key;
     const char *source = pull->place.text;
-    int rc = digest_of(source, strlen(source), &key);
-    if (rc)
-        return err_errno(err, -rc, "sha256");
+    digest_of(source, strlen(source), &key);
     pull->dir_fd = store_staging_open(pull->store, &key, pull->dir_name, say_waiting, pull, err);
-    rc = pull->dir_fd < 0 ? pull->dir_fd : open_blobs(pull, err);
+    int rc = pull->dir_fd < 0 ? pull->dir_fd : open_blobs(pull, err);
     uint64_t bytes = rc ? 0 : store_staging_bytes(pull->dir_fd);
     if (bytes)
         log_line(pull->log, LOG_INFO, "going on behind %.1f MiB that an earlier pull has fetched",
@@ -133,10 +131,9 @@ static int read_document(const struct pull *pull, const struct digest *digest, c
     struct digest found;
     _cleanup_free_ char *text = NULL;
     int rc = io_read_file(pull->blobs_fd, digest_hex(digest, hex), OCI_JSON_MAX_BYTES, &text, len);
-    if (!rc)
-        rc = digest_of(text, *len, &found);
     if (rc)
         return err_errno(err, -rc, "sha256:%s", hex);
+    digest_of(text, *len, &found);
     if (!digest_equal(&found, digest))
         return err_set(err, EBADMSG, "sha256:%s is damaged: its content has another digest", hex);
     *out = steal_ptr(&text);

@@ -19,6 +19,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/late.h"
 #include "util/program.h"
 #include "util/tree.h"
 
@@ -182,7 +183,10 @@ int root_derive(struct store *store, const struct root_source *source, struct st
         return held;
     snprintf(dir, sizeof(dir), "%s/tmp/%s", store->path, name);
     struct scratch_options options = {.dir = dir};
-    int rc = attempt(&options, &job, &extracted, err);
+    int rc = late_archive(err); /* behind the chroot it could not be found */
+    if (rc < 0)
+        return rc;
+    rc = attempt(&options, &job, &extracted, err);
     if (rc == -ENOSPC || rc == -ENOMEM || rc == -ECHILD || rc == -EOPNOTSUPP) {
         log_line(log, LOG_INFO, "not enough room in memory, extracting on disk");
         if (mkdirat(store->tmp_fd, name, 0700) < 0 && errno != EEXIST)

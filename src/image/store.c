@@ -198,8 +198,7 @@ int store_file_begin(struct store *store, struct store_file *file, struct dayfly
             return err_errno(err, errno, "cannot create a file in %s/tmp", store->path);
         rc = begin_named(store, file, err);
     }
-    if (!rc && hasher_begin(&file->hasher) < 0)
-        rc = err_errno(err, ENOMEM, "sha256");
+    hasher_begin(&file->hasher);
     if (rc)
         store_file_discard(store, file);
     return rc;
@@ -217,9 +216,9 @@ int store_file_write(struct store_file *file, const void *data, size_t len, stru
 
 int store_file_finish(struct store_file *file, bool rehash, struct dayfly_err *err)
 {
-    int rc = hasher_finish(&file->hasher, &file->digest);
-    if (!rc && rehash)
-        rc = digest_of_fd(file->fd, &file->digest, &file->size);
+    int rc = rehash ? digest_of_fd(file->fd, &file->digest, &file->size) : 0;
+    if (!rehash)
+        hasher_digest(&file->hasher, &file->digest);
     if (rc)
         return err_errno(err, -rc, "cannot read back what was written to the store");
     if (fchmod(file->fd, 0444) < 0 || fsync(file->fd) < 0)
@@ -256,8 +255,6 @@ int store_file_commit(struct store *store, struct store_file *file, int dir_fd, 
 
 void store_file_discard(struct store *store, struct store_file *file)
 {
-    if (file->hasher.evp)
-        hasher_finish(&file->hasher, NULL);
     if (file->name[0])
         unlinkat(store->tmp_fd, file->name, 0);
     file->name[0] = '\0';
@@ -335,10 +332,9 @@ int store_blob_read(struct store *store, const struct digest *digest, char **out
     _cleanup_free_ char *data = NULL;
     struct digest found;
     int rc = io_read_file(store->blobs_fd, digest_hex(digest, hex), OCI_JSON_MAX_BYTES, &data, len);
-    if (!rc)
-        rc = digest_of(data, *len, &found);
     if (rc)
         return err_errno(err, -rc, "blob sha256:%s", hex);
+    digest_of(data, *len, &found);
     if (!digest_equal(&found, digest))
         return err_set(err, EBADMSG, "blob sha256:%s is damaged: its content has another digest", hex);
     *out = steal_ptr(&data);

@@ -7,22 +7,7 @@ bats_require_minimum_version 1.5.0
 load common
 load images
 
-eval "$(declare -f setup | sed '1s/setup/common_setup/')"
-eval "$(declare -f teardown | sed '1s/teardown/common_teardown/')"
-
-setup() {
-    needs skopeo umoci mkfs.erofs python3
-    [ "$(id -u)" -eq 0 ] || skip "umoci unpacks owners and devices as root alone"
-    common_setup
-    export MINE=$TEST_DIR/home
-    LAYOUT=$TEST_DIR/layout
-}
-
-teardown() {
-    [ -n "${TEST_DIR:-}" ] || return 0
-    stop_registries
-    common_teardown
-}
+setup() { images_setup python3; }
 
 base() {
     mkdir -p etc usr/lib

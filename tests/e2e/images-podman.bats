@@ -6,24 +6,7 @@ bats_require_minimum_version 1.5.0
 load common
 load images
 
-eval "$(declare -f setup | sed '1s/setup/common_setup/')"
-eval "$(declare -f teardown | sed '1s/teardown/common_teardown/')"
-
-setup() {
-    needs skopeo umoci docker-registry mkfs.erofs
-    [ "$(id -u)" -eq 0 ] || skip "umoci unpacks owners and devices as root alone"
-    common_setup
-    export MINE=$TEST_DIR/home
-    LAYOUT=$TEST_DIR/layout
-    mkdir -p "$MINE"
-    cp -a "$DAYFLY_HOME/kernels" "$MINE/kernels"
-}
-
-teardown() {
-    [ -n "${TEST_DIR:-}" ] || return 0
-    stop_registries
-    common_teardown
-}
+setup() { images_setup_to_run docker-registry; }
 
 # podman with all that it keeps in the test's folder, its locks as well: those in /dev/shm are the host's own
 # podman's. Limits over the host's would fail.

@@ -1,4 +1,30 @@
-# What the tests of images start with, behind common.bash: a registry on loopback, layouts made by umoci.
+# What the tests of images start with, behind common.bash: a store of the test's own, a registry on loopback,
+# layouts made by umoci.
+
+eval "$(declare -f setup | sed '1s/setup/common_setup/')"
+eval "$(declare -f teardown | sed '1s/teardown/common_teardown/')"
+
+# setup() of those that need these programs and mkfs.erofs. `mine` is dayfly on the store $MINE.
+images_setup() { # PROGRAM...
+    needs skopeo umoci mkfs.erofs "$@"
+    [ "$(id -u)" -eq 0 ] || skip "umoci unpacks owners and devices as root alone"
+    common_setup
+    export MINE=$TEST_DIR/home
+    LAYOUT=$TEST_DIR/layout
+}
+
+# The same for jobs: with the kernels that there are.
+images_setup_to_run() { # PROGRAM...
+    images_setup "$@"
+    mkdir -p "$MINE"
+    cp -a "$DAYFLY_HOME/kernels" "$MINE/kernels"
+}
+
+teardown() {
+    [ -n "${TEST_DIR:-}" ] || return 0
+    stop_registries
+    common_teardown
+}
 
 # A registry in $1, with more lines of configuration for its "http" section, and sections, in $2 and $3.
 # Sets REGISTRY (host:port).

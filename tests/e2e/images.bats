@@ -5,22 +5,7 @@ bats_require_minimum_version 1.5.0
 load common
 load images
 
-eval "$(declare -f setup | sed '1s/setup/common_setup/')"
-eval "$(declare -f teardown | sed '1s/teardown/common_teardown/')"
-
-setup() {
-    needs skopeo umoci docker-registry mkfs.erofs python3
-    [ "$(id -u)" -eq 0 ] || skip "umoci unpacks owners and devices as root alone"
-    common_setup
-    export MINE=$TEST_DIR/home
-    LAYOUT=$TEST_DIR/layout
-}
-
-teardown() {
-    [ -n "${TEST_DIR:-}" ] || return 0
-    stop_registries
-    common_teardown
-}
+setup() { images_setup docker-registry python3; }
 
 # ---- layers, as commands in a root file system ----
 
@@ -562,64 +547,4 @@ print([i['$2'] for i in json.load(sys.stdin) if i['name'] == '$1:latest'][0])"; 
     run -0 mine image prune --keep-size 1MiB
     [ "$(mine image ls --json)" = "[]" ]
     [ -z "$(find "$MINE/images/blobs" "$MINE/roots" -type f)" ]
-}
-
-# ---- what an image runs with ----
-
-runnable() {
-    mkdir -p bin etc home/me tmp proc sys dev
-    cp "$(command -v busybox)" bin/busybox
-    for applet in sh id pwd env cat test true echo; do ln -s busybox bin/$applet; done
-    printf 'root:x:0:0::/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\n' >etc/passwd
-    printf 'root:x:0:\nme:x:1000:\nextra:x:2000:me\n' >etc/group
-}
-
-without_accounts() {
-    runnable
-    rm etc/passwd etc/group
-}
-
-run_mine() {
-    timeout -k 10 "$LIMIT" env DAYFLY_HOME="$MINE" "$DAYFLY" run --engine "$ENGINE" --cpus 1 --memory 256MiB "$@"
-}
-
-@test "an image's entrypoint, command, environment, user and directory are honoured" {
-    umoci_image "$LAYOUT" named runnable
-    umoci config --image "$LAYOUT:named" --config.entrypoint sh --config.entrypoint -c \
-        --config.entrypoint 'echo "$0 $*"; pwd; id -u; id -g; id -G; echo "$A $B $HOME"; exit 7' \
-        --config.cmd from --config.cmd cmd --config.env A=image --config.env B=image \
-        --config.user me --config.workingdir /made/on/the/way --config.label note=kept
-    umoci_image "$LAYOUT" numeric without_accounts
-    umoci config --image "$LAYOUT:numeric" --config.cmd sh --config.cmd -c --config.cmd 'id -u; id -g; pwd; echo $PATH' \
-        --config.user 4321:1234
-    mkdir -p "$MINE"
-    cp -a "$DAYFLY_HOME/kernels" "$MINE/kernels"
-    mine image pull -q "oci:$LAYOUT:named" --name named
-    mine image pull -q "oci:$LAYOUT:numeric" --name numeric
-    mine image inspect named | grep -q '"note": "kept"'
-
-    run -7 --separate-stderr run_mine named
-    [ "${lines[0]}" = "from cmd" ]
-    [ "${lines[1]}" = /made/on/the/way ]
-    [ "${lines[2]}" = 1000 ]
-    [ "${lines[3]}" = 1000 ]
-    [ "${lines[4]}" = "1000 2000" ]
-    [ "${lines[5]}" = "image image /home/me" ]
-
-    run -7 --separate-stderr run_mine --env A=mine --user root --workdir /tmp named -- other
-    [ "${lines[0]}" = "other " ]
-    [ "${lines[1]}" = /tmp ]
-    [ "${lines[2]}" = 0 ]
-    [ "${lines[5]}" = "mine image /root" ]
-
-    run -0 --separate-stderr run_mine --entrypoint pwd named
-    [ "$output" = /made/on/the/way ]
-    run -0 --separate-stderr run_mine --entrypoint "" named -- echo word
-    [ "$output" = word ]
-
-    run -0 --separate-stderr run_mine numeric
-    [ "${lines[0]}" = 4321 ]
-    [ "${lines[1]}" = 1234 ]
-    [ "${lines[2]}" = / ]
-    [ "${lines[3]}" = /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin ]
 }
