@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * See command_line.h. The parent may have many threads, so that between fork and exec the child makes
- * async-signal-safe calls only; everything that allocates is done before. Whether exec worked comes
+ * async-signal-safe calls only; everything that allocates is done before. How far the child got comes
  * back over a close-on-exec pipe.
  */
 #include "engine/command_line.h"
@@ -78,15 +78,32 @@ void command_line_finish(struct command_line *line)
     *line = (struct command_line){0};
 }
 
+/* What the child says: once when it is locked up, and once more when it cannot become the program. */
+struct word {
+    struct dayfly_err err; /* code 0: all is well */
+    unsigned applied;
+};
+
+static void say(int fd, struct word word)
+{
+    (void)!write(fd, &word, sizeof(word));
+}
+
 /* In the child. Never returns. */
 static void become(const char *program, const struct command_line *line, int null_fd, int stderr_fd,
-                   int failure_fd, pid_t parent)
+                   const struct confine *confine, int word_fd, pid_t parent)
 {
+    struct word word = {0};
     sigset_t none;
     sigemptyset(&none);
     for (int s = 1; s < NSIG; s++)
         signal(s, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    if (confine && confine_enter(confine, &word.applied, &word.err) < 0) {
+        say(word_fd, word);
+        _exit(127);
+    }
+    say(word_fd, word);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) /* it died before the prctl */
         _exit(127);
@@ -96,12 +113,18 @@ static void become(const char *program, const struct command_line *line, int nul
             fcntl(line->fds[i], F_SETFD, 0);
         execv(program, line->argv);
     }
-    int code = errno;
-    (void)!write(failure_fd, &code, sizeof(code));
+    say(word_fd, (struct word){.err.code = errno});
     _exit(127);
 }
 
 pid_t command_line_spawn(struct command_line *line, int stderr_fd, struct dayfly_err *err)
+{
+    return command_line_spawn_confined(line, stderr_fd, NULL, NULL, err);
+}
+
+pid_t command_line_spawn_confined(struct command_line *line, int stderr_fd,
+                                  const struct confine *confine, unsigned *applied,
+                                  struct dayfly_err *err)
 {
     int failure[2] = {-1, -1};
     if (line->failed || line->argc == 0)
@@ -118,13 +141,18 @@ pid_t command_line_spawn(struct command_line *line, int stderr_fd, struct dayfly
     if (pid < 0)
         return err_errno(err, errno, "start %s", program);
     if (pid == 0)
-        become(program, line, null_fd, stderr_fd, failure_write, parent);
+        become(program, line, null_fd, stderr_fd, confine, failure_write, parent);
 
-    int code = 0;
+    struct word word = {0}, failed = {0};
     close_fd(&failure_write);
-    if (io_read_full(failure_read, &code, sizeof(code)) == sizeof(code)) {
-        waitpid(pid, NULL, 0);
-        return err_errno(err, code, "start %s", program);
+    if (io_read_full(failure_read, &word, sizeof(word)) == sizeof(word) && word.err.code == 0 &&
+        io_read_full(failure_read, &failed, sizeof(failed)) == 0) {
+        if (applied)
+            *applied = word.applied;
+        return pid;
     }
-    return pid;
+    waitpid(pid, NULL, 0);
+    if (word.err.code)
+        return err_set(err, word.err.code, "start %s: %s", program, word.err.msg);
+    return err_errno(err, failed.err.code ? failed.err.code : EIO, "start %s", program);
 }

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "dayfly/error.h"
+#include "engine/confine.h"
 
 struct command_line {
     char **argv; /* NULL-terminated */
@@ -37,5 +38,11 @@ void command_line_finish(struct command_line *line);
  * program.
  */
 pid_t command_line_spawn(struct command_line *line, int stderr_fd, struct dayfly_err *err);
+
+/* The same, locked up (confine.h, prepared with the line's descriptors), with the mask of stages that
+ * were applied. NULL for `confine`: as the above. */
+pid_t command_line_spawn_confined(struct command_line *line, int stderr_fd,
+                                  const struct confine *confine, unsigned *applied,
+                                  struct dayfly_err *err);
 
 #endif

@@ -11,6 +11,7 @@
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/late.h"
 
 #define BLOCK_BYTES (64u << 10)
 
@@ -106,9 +107,11 @@ static int read_data(struct archive *outer, deb_visit_fn *visit, void *opaque, s
 
 int deb_read(int fd, deb_visit_fn *visit, void *opaque, struct dayfly_err *err)
 {
+    int rc = late_archive(err), got;
+    if (rc < 0)
+        return rc;
     struct archive *outer = archive_read_new();
     struct archive_entry *entry;
-    int rc = 0, got;
     if (!outer)
         return err_errno(err, ENOMEM, "package");
     archive_read_support_format_ar(outer);
@@ -133,11 +136,13 @@ out:
 int deb_decompress(const void *data, size_t len, size_t max, void **out, size_t *out_len,
                    struct dayfly_err *err)
 {
+    int rc = late_archive(err);
+    if (rc < 0)
+        return rc;
     struct archive *a = archive_read_new();
     struct archive_entry *entry;
     _cleanup_free_ char *buf = NULL;
     size_t used = 0, room = 0;
-    int rc = 0;
     if (!a)
         return err_errno(err, ENOMEM, "decompression");
     add_filters(a);

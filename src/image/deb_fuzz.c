@@ -56,10 +56,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         const struct layer_limits limits = {.entries = 100, .bytes = 1 << 20};
         struct store_file out = {.fd = memfd_create("output", MFD_CLOEXEC)};
         struct layer_facts facts;
-        if (out.fd < 0 || hasher_begin(&out.hasher))
+        if (out.fd < 0)
             abort();
+        hasher_begin(&out.hasher);
         layer_write_from_archive(fd, &limits, &out, &facts, NULL, &err);
-        hasher_finish(&out.hasher, NULL);
         close(out.fd);
     }
     close(fd);

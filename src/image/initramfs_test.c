@@ -13,6 +13,7 @@
 #include "image/cpio.h"
 #include "util/arith.h"
 #include "util/io.h"
+#include "util/late.h"
 #include "util/testing.h"
 
 static const struct initramfs_module MODULES[] = {
@@ -193,5 +194,6 @@ int main(void)
         cmocka_unit_test(test_leaves_signatures_out),
         cmocka_unit_test(test_writer_makes_every_kind),
     };
+    late_archive(NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

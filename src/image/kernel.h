@@ -23,7 +23,8 @@
 #include "image/store.h"
 #include "util/log.h"
 
-#define KERNEL_NAME_BYTES       100 /* of a name, a release, a module's name; with the NUL */
+#define KERNEL_NAME_BYTES       100       /* of a name, a release, a module's name; with the NUL */
+#define KERNEL_OWN              "-dayfly" /* in the release, hence the name, of what kernel/build makes */
 #define KERNEL_MAX_MODULES      64u
 #define KERNEL_MODULE_MAX_BYTES (32u << 20)
 
@@ -45,10 +46,12 @@ struct kernel {
 };
 
 /*
- * Open a kernel by its name; NULL is the default: the marked one, else the newest 6.12, else the
- * newest. The modules' digests are verified, of vmlinux only size and kind: reading it is most of a
- * boot. -ENOENT   there is none; the message says how to import one, or names the nearest -EBADMSG
- * damaged
+ * Open a kernel by its name; NULL is the default: the marked one, else the newest of Dayfly's own, else
+ * the newest 6.12, else the newest. The modules' digests are verified, of vmlinux only size and kind:
+ * reading it is most of a boot.
+ *
+ *   -ENOENT    there is none; the message says how to import one, or names the nearest
+ *   -EBADMSG   damaged
  */
 int kernel_open(struct store *store, const char *name, struct kernel *out, struct dayfly_err *err);
 void kernel_finish(struct kernel *kernel); /* safe on a zeroed one */

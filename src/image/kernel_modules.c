@@ -157,7 +157,11 @@ static int load(const struct module_spool *spool, const struct spooled *item, st
         return err_set(err, EIO, "cannot read the module %s back", item->name);
     strcpy(out->name, item->name);
     int rc = deb_decompress(packed, item->len, KERNEL_MODULE_MAX_BYTES, &out->data, &out->len, err);
-    return rc ? err_wrap(err, "module %s", item->name) : 0;
+    if (rc)
+        return err_wrap(err, "module %s", item->name);
+    /* It comes from the host, which the guest has to believe anyway. */
+    out->len = modinfo_unsigned_len(out->data, out->len);
+    return 0;
 }
 
 static int choose(struct choice *choice, const char *name, size_t len, bool must, unsigned depth,

@@ -17,6 +17,7 @@
 #include "image/testing_store.h"
 #include "util/arith.h"
 #include "util/io.h"
+#include "util/late.h"
 
 struct fixture {
     struct testing_home home;
@@ -224,6 +225,62 @@ static void test_a_package_becomes_a_kernel(void **state)
     assert_int_equal(kernel_remove(&f->store, "mine", &err), -ENOENT);
 }
 
+/* As kernel/build packs it: everything is built in, and lib/modules stands below usr. */
+static void test_our_own_kernel_has_no_modules_and_is_the_default(void **state)
+{
+    static const char all[] =
+        "kernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/block/virtio_blk.ko\n"
+        "kernel/net/vmw_vsock/vmw_vsock_virtio_transport.ko\n"
+        "kernel/fs/ext4/ext4.ko\nkernel/fs/erofs/erofs.ko\n"
+        "kernel/fs/overlayfs/overlay.ko\n";
+    struct fixture *f = *state;
+    struct package p;
+    struct kernel kernel;
+    struct dayfly_err err = {0};
+    make_package(f->deb); /* 6.12.1-test */
+    assert_int_equal(kernel_import_deb(&f->store, f->deb, NULL, false, NULL, NULL, &err), 0);
+    assert_int_equal(kernel_import_deb(&f->store, f->deb, "6.13.0-newer", false, NULL, NULL, &err), 0);
+
+    package_begin(&p);
+    package_add_kernel(&p, "6.12.0-dayfly");
+    package_add(&p, "./usr/lib/modules/6.12.0-dayfly/modules.builtin", all, strlen(all));
+    package_end(&p, f->deb);
+    if (kernel_import_deb(&f->store, f->deb, NULL, false, NULL, NULL, &err))
+        fail_msg("%s", err.msg);
+
+    assert_int_equal(kernel_open(&f->store, NULL, &kernel, &err), 0);
+    assert_string_equal(kernel.name, "6.12.0-dayfly");
+    assert_string_equal(kernel.release, "6.12.0-dayfly");
+    assert_int_equal(kernel.module_count, 0);
+    int fd = -1;
+    assert_int_equal(kernel_initramfs(&kernel, ~0u, &fd, &err), 0);
+    close(fd);
+    kernel_finish(&kernel);
+
+    json_t *list = kernel_list(&f->store, &err), *entry;
+    size_t i, defaults = 0;
+    json_array_foreach (list, i, entry) {
+        bool is_default = json_is_true(json_object_get(entry, "default"));
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        assert_int_equal(is_default, !strcmp(name, "6.12.0-dayfly"));
+        defaults += is_default;
+    }
+    assert_int_equal(defaults, 1);
+    json_decref(list);
+
+    /* Without it Debian's 6.12 is it again, and one that was chosen is it in any case. */
+    assert_int_equal(kernel_remove(&f->store, "6.12.0-dayfly", &err), 0);
+    assert_int_equal(kernel_open(&f->store, NULL, &kernel, &err), 0);
+    assert_string_equal(kernel.name, RELEASE);
+    kernel_finish(&kernel);
+    assert_int_equal(kernel_import_deb(&f->store, f->deb, NULL, false, NULL, NULL, &err), 0);
+    make_package(f->deb);
+    assert_int_equal(kernel_import_deb(&f->store, f->deb, "chosen", true, NULL, NULL, &err), 0);
+    assert_int_equal(kernel_open(&f->store, NULL, &kernel, &err), 0);
+    assert_string_equal(kernel.name, "chosen");
+    kernel_finish(&kernel);
+}
+
 /* Whether the initramfs for these devices has the module. */
 static bool boots_with(const struct kernel *kernel, unsigned devices, const char *module)
 {
@@ -419,6 +476,30 @@ static void test_modinfo_of_damaged_modules(void **state)
     assert_null(modinfo_get(&m, sizeof(m), "depends", NULL));
 }
 
+static void test_signatures_of_modules_are_left_away(void **state)
+{
+    (void)state;
+    /* What it signs, the signature, its length in a trailer, the mark. */
+    static const char with[] = "module"
+                               "sig"
+                               "\0\0\2\0\0\0\0\0\0\0\0\3"
+                               "~Module signature appended~\n";
+    char bytes[sizeof(with) - 1];
+    size_t len = sizeof(bytes);
+    memcpy(bytes, with, len);
+    assert_int_equal(modinfo_unsigned_len(bytes, len), strlen("module"));
+    for (size_t cut = 0; cut < len; cut++)
+        assert_int_equal(modinfo_unsigned_len(bytes, cut), cut);
+
+    /* Exactly all of it, and more than all of it. */
+    bytes[20] = 9;
+    assert_int_equal(modinfo_unsigned_len(bytes, len), 0);
+    bytes[20] = 10;
+    assert_int_equal(modinfo_unsigned_len(bytes, len), len);
+    memset(bytes + 17, 0xff, 4);
+    assert_int_equal(modinfo_unsigned_len(bytes, len), len);
+}
+
 static void test_decompression_is_bounded(void **state)
 {
     (void)state;
@@ -463,14 +544,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_a_package_becomes_a_kernel),
+        TEST(test_our_own_kernel_has_no_modules_and_is_the_default),
         TEST(test_a_machine_loads_no_driver_that_it_has_no_device_for),
         TEST(test_without_a_kernel_the_error_says_how_to_get_one),
         TEST(test_damage_is_seen),
         TEST(test_hostile_and_useless_packages),
         TEST(test_a_cut_package_is_an_error),
         TEST(test_modinfo_of_damaged_modules),
+        TEST(test_signatures_of_modules_are_left_away),
         TEST(test_decompression_is_bounded),
         TEST(test_a_real_package),
     };
+    late_archive(NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,25 @@ const char *modinfo_get(const void *module, size_t len, const char *key, const c
     return NULL;
 }
 
+size_t modinfo_unsigned_len(const void *module, size_t len)
+{
+    static const char mark[] = "~Module signature appended~\n";
+    const size_t mark_len = sizeof(mark) - 1;
+    struct {
+        uint8_t algorithm, hash, id_type, signer_len, key_id_len, pad[3];
+        uint8_t signature_len[4]; /* big-endian */
+    } trailer;
+    const uint8_t *bytes = module;
+    if (len < sizeof(trailer) + mark_len || memcmp(bytes + len - mark_len, mark, mark_len) != 0)
+        return len;
+    size_t rest = len - mark_len - sizeof(trailer);
+    memcpy(&trailer, bytes + rest, sizeof(trailer));
+    const uint8_t *b = trailer.signature_len;
+    uint64_t drop = ((uint64_t)b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3]) + trailer.signer_len +
+                    trailer.key_id_len;
+    return drop <= rest ? rest - (size_t)drop : len;
+}
+
 bool modinfo_same_name(const char *a, size_t len, const char *b)
 {
     if (strlen(b) != len)

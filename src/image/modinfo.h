@@ -18,6 +18,12 @@
  */
 const char *modinfo_get(const void *module, size_t len, const char *key, const char *from);
 
+/*
+ * The length of the module without the signature behind it; `len` where there is none that fits. To
+ * verify one is three quarters of what loading Debian's modules takes a guest (doc/boot.md).
+ */
+size_t modinfo_unsigned_len(const void *module, size_t len);
+
 /* Module names are the same whether written with '-' or '_'. Compares up to `len` characters of a,
  * which must be all of it, with the whole of b. */
 bool modinfo_same_name(const char *a, size_t len, const char *b);

@@ -33,6 +33,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/late.h"
 
 #define BLOCK_BYTES  (64 * 1024)
 #define SECTOR_BYTES 512
@@ -134,6 +135,9 @@ static int damaged(struct archive *a, const struct codec *codec, struct dayfly_e
 static int decompress(struct source *source, const struct codec *codec, uint64_t size,
                       struct sink *sink, struct dayfly_err *err)
 {
+    int rc = late_archive(err);
+    if (rc < 0)
+        return rc;
     _cleanup_(free_archive) struct archive *a = archive_read_new();
     _cleanup_free_ unsigned char *block = malloc(BLOCK_BYTES);
     if (!a || !block)
@@ -158,7 +162,7 @@ static int decompress(struct source *source, const struct codec *codec, uint64_t
                            "the kernel's %s payload is damaged: it is larger than the %" PRIu64
                            " bytes it says",
                            codec->name, size);
-        int rc = sink_put(sink, block, (size_t)n, err);
+        rc = sink_put(sink, block, (size_t)n, err);
         if (rc < 0)
             return rc;
     }

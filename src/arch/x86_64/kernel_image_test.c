@@ -9,6 +9,7 @@
 #include "arch/x86_64/kernel_testing.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
+#include "util/late.h"
 
 #define IMAGE_BYTES (2 * sizeof(struct test_kernel))
 
@@ -236,5 +237,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_no_kernel_says_so, setup, teardown),
         cmocka_unit_test(test_real_kernels_unpack),
     };
+    late_archive(NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

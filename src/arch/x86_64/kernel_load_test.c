@@ -7,6 +7,7 @@
 #include "arch/x86_64/kernel_testing.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
+#include "util/late.h"
 
 #define MEMORY_BYTES (4u << 20)
 
@@ -260,5 +261,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_entry_is_in_a_segment, setup, teardown),
         cmocka_unit_test_setup_teardown(test_segments_side_by_side_do_not_overlap, setup, teardown),
     };
+    late_archive(NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
