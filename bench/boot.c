@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long from exec of a monitor to the answer of the agent in its guest, and how much memory the
- * monitor takes beside the guest's: our monitor against QEMU's microvm, both on /dev/kvm, with the same
- * kernel, initramfs and command line. Run by bench/boot.
+ * How long from exec of a monitor to the guest's first instruction and to the answer of the agent in
+ * it, and how much memory the monitor takes beside the guest's: our monitor against QEMU's microvm,
+ * both on /dev/kvm, with the same kernel, initramfs and command line. Run by bench/boot.
  *
- * Both give the guest one processor, a serial port that nobody reads, and a virtio console whose port
- * "agent" is one end of a socketpair. The clock starts before fork, and stops when the agent's HELLO
- * has arrived on the other end. The two take turns, so that a slow moment of the host hits both.
+ * Both give the guest one processor, a serial port, and a virtio console whose port "agent" is one end
+ * of a socketpair. The clock starts before fork, and stops when the agent's HELLO has arrived on the
+ * other end; and in runs of their own, in which the kernel is a handful of instructions that write a
+ * byte to the serial port, when that byte is here. The two take turns, so that a slow moment of the
+ * host hits both.
  *
  *     bench-boot ROUNDS MEMORY_MIB
- *     bench-boot --monitor FD KERNEL_FD INITRD_FD MEMORY_MIB     (what it execs as our monitor)
+ *     bench-boot --monitor FD SERIAL_FD KERNEL_FD INITRD_FD MEMORY_MIB   (what it execs as our monitor)
  */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -29,6 +34,7 @@
 #include "job/guest.h"
 #include "job/overhead.h"
 #include "util/clock.h"
+#include "util/io.h"
 
 #define ROUNDS_MAX 100
 #define LIMIT_NS   (120 * NS_PER_S)
@@ -45,11 +51,12 @@ static void fail(const char *what, const struct dayfly_err *err)
 
 /* -- our monitor: a program on the public library --------------------------------------------- */
 
-static int monitor(int agent_fd, int kernel_fd, int initrd_fd, unsigned memory_mib)
+static int monitor(int agent_fd, int serial_fd, int kernel_fd, int initrd_fd, unsigned memory_mib)
 {
     struct dayfly_config *config;
     struct dayfly_linux boot = DAYFLY_LINUX_INIT;
     struct dayfly_console console = DAYFLY_CONSOLE_INIT;
+    struct dayfly_serial serial = DAYFLY_SERIAL_INIT;
     struct dayfly_vm_options options = DAYFLY_VM_OPTIONS_INIT;
     struct dayfly_vm *vm;
     struct dayfly_err err;
@@ -59,11 +66,12 @@ static int monitor(int agent_fd, int kernel_fd, int initrd_fd, unsigned memory_m
     boot.command_line = command_line;
     console.name = "agent";
     console.input_fd = console.output_fd = agent_fd;
+    serial.output_fd = serial_fd;
     options.engine = DAYFLY_ENGINE_KVM;
     if (dayfly_config_new(&config) < 0 ||
         dayfly_config_set_memory(config, (uint64_t)memory_mib << 20) < 0 ||
         dayfly_config_set_linux(config, &boot) < 0 || dayfly_config_add_console(config, &console) < 0 ||
-        dayfly_config_set_entropy(config, false) < 0)
+        dayfly_config_set_serial(config, &serial) < 0 || dayfly_config_set_entropy(config, false) < 0)
         fail("describe", NULL);
     if (dayfly_vm_new(&vm, config, &options, &err) < 0 || dayfly_vm_start(vm, &err) < 0)
         fail("start", &err);
@@ -76,68 +84,109 @@ static int monitor(int agent_fd, int kernel_fd, int initrd_fd, unsigned memory_m
 /* -- the two, as argument vectors ------------------------------------------------------------- */
 
 struct parts {
-    int kernel_fd, initrd_fd;
+    int kernel_fd, initrd_fd; /* initrd_fd: -1: none */
     unsigned memory_mib;
 };
 
-static void exec_ours(const struct parts *parts, int agent_fd)
+/* What the guest is connected with: one end of a socketpair each. */
+struct wires {
+    int agent, serial;
+};
+
+static void exec_ours(const struct parts *parts, const struct wires *wires)
 {
-    char fds[4][16];
-    snprintf(fds[0], sizeof(fds[0]), "%d", agent_fd);
-    snprintf(fds[1], sizeof(fds[1]), "%d", parts->kernel_fd);
-    snprintf(fds[2], sizeof(fds[2]), "%d", parts->initrd_fd);
-    snprintf(fds[3], sizeof(fds[3]), "%u", parts->memory_mib);
-    execl("/proc/self/exe", "bench-boot", "--monitor", fds[0], fds[1], fds[2], fds[3], (char *)NULL);
+    char fds[5][16];
+    snprintf(fds[0], sizeof(fds[0]), "%d", wires->agent);
+    snprintf(fds[1], sizeof(fds[1]), "%d", wires->serial);
+    snprintf(fds[2], sizeof(fds[2]), "%d", parts->kernel_fd);
+    snprintf(fds[3], sizeof(fds[3]), "%d", parts->initrd_fd);
+    snprintf(fds[4], sizeof(fds[4]), "%u", parts->memory_mib);
+    execl("/proc/self/exe", "bench-boot", "--monitor", fds[0], fds[1], fds[2], fds[3], fds[4],
+          (char *)NULL);
 }
 
 /* microvm at its leanest: virtio over MMIO, no PCI, no old timers and interrupt controllers. It keeps
  * its real time clock: Linux waits many seconds for one that is not there. */
-static void exec_qemu(const struct parts *parts, int agent_fd)
+static void exec_qemu(const struct parts *parts, const struct wires *wires)
 {
-    char kernel[64], initrd[64], chardev[64], memory[64];
+    char kernel[64], initrd[64], chardev[64], serial[64], memory[64];
     snprintf(kernel, sizeof(kernel), "/proc/self/fd/%d", parts->kernel_fd);
     snprintf(initrd, sizeof(initrd), "/proc/self/fd/%d", parts->initrd_fd);
-    snprintf(chardev, sizeof(chardev), "socket,id=agent,fd=%d", agent_fd);
+    snprintf(chardev, sizeof(chardev), "socket,id=agent,fd=%d", wires->agent);
+    snprintf(serial, sizeof(serial), "socket,id=serial,fd=%d", wires->serial);
     snprintf(memory, sizeof(memory), "%u", parts->memory_mib);
+    bool has_initrd = parts->initrd_fd >= 0;
     execlp("qemu-system-x86_64", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot",
            "-display", "none", "-accel", "kvm", "-cpu", "host", "-machine",
            "microvm,acpi=on,pcie=off,rtc=on,pit=off,pic=off,auto-kernel-cmdline=off,x-option-roms=off,"
            "dump-guest-core=off", /* marks guest memory for overhead_of_process */
-           "-m", memory, "-kernel", kernel, "-initrd", initrd, "-append", command_line, "-serial",
-           "null", "-device", "virtio-serial-device,max_ports=2", "-chardev", chardev, "-device",
-           "virtserialport,chardev=agent,name=agent", (char *)NULL);
+           "-m", memory, "-kernel", kernel, "-append", command_line, "-chardev", serial, "-serial",
+           "chardev:serial", "-device", "virtio-serial-device,max_ports=2", "-chardev", chardev,
+           "-device", "virtserialport,chardev=agent,name=agent", has_initrd ? "-initrd" : (char *)NULL,
+           initrd, (char *)NULL);
 }
 
 struct contestant {
     const char *name;
-    void (*exec)(const struct parts *parts, int agent_fd);
-    double hello_ms[ROUNDS_MAX], kernel_ms[ROUNDS_MAX], pss_mib[ROUNDS_MAX];
+    void (*exec)(const struct parts *parts, const struct wires *wires);
+    double first_ms[ROUNDS_MAX], hello_ms[ROUNDS_MAX], kernel_ms[ROUNDS_MAX], pss_mib[ROUNDS_MAX];
 };
 
-static void run_once(struct contestant *who, const struct parts *parts, unsigned round)
+/* The ends that are ours go into *ours. */
+static pid_t start_monitor(const struct contestant *who, const struct parts *parts, struct wires *ours,
+                           uint64_t *start)
 {
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+    int agent[2], serial[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, agent) < 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, serial) < 0)
         fail("socketpair", NULL);
-    uint64_t start = clock_ns();
+    *ours = (struct wires){agent[0], serial[0]};
+    *start = clock_ns();
     pid_t pid = fork();
     if (pid < 0)
         fail("fork", NULL);
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        fcntl(pair[1], F_SETFD, 0);
+        fcntl(agent[1], F_SETFD, 0);
+        fcntl(serial[1], F_SETFD, 0);
         fcntl(parts->kernel_fd, F_SETFD, 0);
         fcntl(parts->initrd_fd, F_SETFD, 0);
-        who->exec(parts, pair[1]);
+        who->exec(parts, &(struct wires){agent[1], serial[1]});
         _exit(127);
     }
-    close(pair[1]);
+    close(agent[1]);
+    close(serial[1]);
+    return pid;
+}
+
+/* To the first instruction. */
+static void run_first(struct contestant *who, const struct parts *parts, unsigned round)
+{
+    struct wires ours;
+    uint64_t start;
+    char byte;
+    pid_t pid = start_monitor(who, parts, &ours, &start);
+    struct pollfd fd = {ours.serial, POLLIN, 0};
+    if (poll(&fd, 1, (int)(LIMIT_NS / NS_PER_MS)) != 1 || read(ours.serial, &byte, 1) != 1)
+        fail(who->name, &(struct dayfly_err){.msg = "the guest's first instructions did nothing"});
+    who->first_ms[round] = (double)(clock_ns() - start) / 1e6;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    close(ours.agent);
+    close(ours.serial);
+}
+
+static void run_once(struct contestant *who, const struct parts *parts, unsigned round)
+{
+    struct wires ours;
+    uint64_t start;
+    pid_t pid = start_monitor(who, parts, &ours, &start);
 
     struct guest *guest;
     struct proto_hello hello;
     struct dayfly_err err;
     const struct guest_wait wait = {.deadline_ns = start + LIMIT_NS, .cancel_fd = -1};
-    if (guest_new(pair[0], &guest, &err) < 0 || guest_wait_hello(guest, &wait, &hello, &err) < 0)
+    if (guest_new(ours.agent, &guest, &err) < 0 || guest_wait_hello(guest, &wait, &hello, &err) < 0)
         fail(who->name, &err);
     who->hello_ms[round] = (double)(clock_ns() - start) / 1e6;
     who->kernel_ms[round] = (double)hello.start_ns / 1e6;
@@ -145,6 +194,63 @@ static void run_once(struct contestant *who, const struct parts *parts, unsigned
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     guest_free(guest);
+    close(ours.serial);
+}
+
+/* -- a kernel of four instructions ------------------------------------------------------------ */
+
+#define FIRST_GPA 0x1000000
+
+struct first_kernel {
+    Elf64_Ehdr ehdr;
+    Elf64_Phdr text_ph, note_ph;
+    struct {
+        Elf64_Nhdr head;
+        char owner[4];
+        uint32_t entry, pad;
+    } note;
+    uint8_t text[16];
+};
+
+/* An ELF file with a PVH entry. Returns its descriptor. */
+static int make_first_kernel(void)
+{
+    static const uint8_t text[16] = {
+        0x66, 0xba, 0xf8, 0x03, /* mov $0x3f8, %dx */
+        0xb0, '!',              /* mov $'!', %al */
+        0xee,                   /* out %al, %dx */
+        0xf4, 0xeb, 0xfd,       /* 1: hlt; jmp 1b */
+    };
+    struct first_kernel k = {
+        .ehdr = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+                 .e_type = ET_EXEC,
+                 .e_machine = EM_X86_64,
+                 .e_version = EV_CURRENT,
+                 .e_entry = FIRST_GPA,
+                 .e_ehsize = sizeof(Elf64_Ehdr),
+                 .e_phoff = offsetof(struct first_kernel, text_ph),
+                 .e_phentsize = sizeof(Elf64_Phdr),
+                 .e_phnum = 2},
+        .text_ph = {.p_type = PT_LOAD,
+                    .p_offset = offsetof(struct first_kernel, text),
+                    .p_vaddr = FIRST_GPA,
+                    .p_paddr = FIRST_GPA,
+                    .p_filesz = sizeof(text),
+                    .p_memsz = sizeof(text)},
+        .note_ph = {.p_type = PT_NOTE,
+                    .p_offset = offsetof(struct first_kernel, note),
+                    .p_filesz = sizeof(k.note),
+                    .p_memsz = sizeof(k.note),
+                    .p_align = 4},
+        .note = {.head = {.n_namesz = 4, .n_descsz = 8, .n_type = 18 /* PHYS32_ENTRY */},
+                 .owner = "Xen",
+                 .entry = FIRST_GPA},
+    };
+    memcpy(k.text, text, sizeof(text));
+    int fd = memfd_create("first", MFD_CLOEXEC);
+    if (fd < 0 || io_pwrite_full(fd, &k, sizeof(k), 0) < 0)
+        fail("make a kernel", NULL);
+    return fd;
 }
 
 /* -- figures ---------------------------------------------------------------------------------- */
@@ -174,8 +280,9 @@ static void print_row(const char *label, double *ours, double *theirs, unsigned 
 
 int main(int argc, char **argv)
 {
-    if (argc == 6 && strcmp(argv[1], "--monitor") == 0)
-        return monitor(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), (unsigned)atoi(argv[5]));
+    if (argc == 7 && strcmp(argv[1], "--monitor") == 0)
+        return monitor(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]),
+                       (unsigned)atoi(argv[6]));
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 0;
     unsigned memory_mib = argc > 2 ? (unsigned)atoi(argv[2]) : 256;
     if (rounds < 1 || rounds > ROUNDS_MAX) {
@@ -192,18 +299,24 @@ int main(int argc, char **argv)
     if (kernel_initramfs(&kernel, KERNEL_MMIO, &parts.initrd_fd, &err) < 0)
         fail("initramfs", &err);
     parts.kernel_fd = kernel.vmlinux_fd;
+    const struct parts first = {make_first_kernel(), -1, memory_mib};
 
     static struct contestant ours = {.name = "dayfly", .exec = exec_ours};
     static struct contestant qemu = {.name = "qemu microvm", .exec = exec_qemu};
     run_once(&ours, &parts, 0); /* warm the caches; overwritten below */
     run_once(&qemu, &parts, 0);
+    run_first(&ours, &first, 0);
+    run_first(&qemu, &first, 0);
     for (unsigned i = 0; i < rounds; i++) {
+        run_first(&ours, &first, i);
+        run_first(&qemu, &first, i);
         run_once(&ours, &parts, i);
         run_once(&qemu, &parts, i);
     }
     printf("kernel %s, %u MiB, 1 vCPU, %u rounds in turn; median (least to most)\n", kernel.release,
            memory_mib, rounds);
     printf("%-34s %27s %27s %20s\n", "", "dayfly", "qemu microvm", "ratio");
+    print_row("exec to first instruction, ms", ours.first_ms, qemu.first_ms, rounds);
     print_row("exec to the agent's answer, ms", ours.hello_ms, qemu.hello_ms, rounds);
     print_row("of that, the guest's own clock, ms", ours.kernel_ms, qemu.kernel_ms, rounds);
     print_row("monitor's memory (PSS), MiB", ours.pss_mib, qemu.pss_mib, rounds);

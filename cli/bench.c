@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "bench/bench.h"
 #include "bench/say.h"
 #include "bench/work.h"
-#include "command.h"
 #include "signals.h"
 #include "table.h"
 #include "util/cleanup.h"
@@ -83,7 +83,7 @@ static const struct example examples[] = {
 
 /* -- while it runs ---------------------------------------------------------------------------- */
 
-static void say(void *opaque, const char *text)
+void bench_tell(void *opaque, const char *text)
 {
     const bool *on_terminal = opaque;
     if (!*on_terminal)
@@ -174,15 +174,22 @@ static int write_page(const struct bench *bench, const char *command, const char
     return fclose(out) || failed ? err_errno(err, errno, "--html %s", path) : 0;
 }
 
+int bench_print_json(json_t *table, struct dayfly_err *err)
+{
+    if (!table)
+        return err_set(err, ENOMEM, "out of memory");
+    table_json(table, stdout);
+    json_decref(table);
+    return 0;
+}
+
 static int print_table(const struct options *options, const struct bench *bench, const char *command,
                        struct dayfly_err *err)
 {
     if (options->json) {
-        json_t *table = bench_say_json(bench, command);
-        if (!table)
-            return err_set(err, ENOMEM, "out of memory");
-        table_json(table, stdout);
-        json_decref(table);
+        int r = bench_print_json(bench_say_json(bench, command), err);
+        if (r < 0)
+            return r;
     } else if (options->markdown) {
         bench_say_markdown(bench, command, stdout);
     } else {
@@ -236,7 +243,7 @@ static int run(const struct call *call)
         .disk_s = disk_seconds(&options),
         .limit_ns = options.timeout,
         .signal_fd = signals,
-        .say = say,
+        .say = bench_tell,
         .opaque = &on_terminal,
     };
     _cleanup_free_ char *command = spell(&options);
@@ -249,6 +256,8 @@ static int run(const struct call *call)
         return command_fail(call, &err);
     return status_of(&options, &bench);
 }
+
+static const struct command *const children[] = {&bench_boot_command, NULL};
 
 const struct command bench_command = {
     .name = "bench",
@@ -286,4 +295,5 @@ const struct command bench_command = {
     .defaults = &defaults,
     .examples = examples,
     .run = run,
+    .children = children,
 };

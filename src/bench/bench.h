@@ -21,6 +21,7 @@
 #include "bench/row.h"
 #include "bench/stats.h"
 #include "dayfly/error.h"
+#include "util/sweep.h"
 
 #define BENCH_MAX_ROUNDS 1000
 /* Starts are short, so that noise counts more in them: as many a round, unless one is as slow as that.
@@ -87,5 +88,9 @@ struct summary bench_summary(const struct bench *bench, const struct bench_row *
 /* Of a row to bare metal; a count of 0: there is none. */
 struct summary bench_row_ratio(const struct bench *bench, const struct bench_row *row,
                                enum bench_column column);
+
+/* Remove the folders that killed benches left in the data directory (util/sweep.h). Returns 0 or
+ * -errno. */
+int bench_sweep(const struct sweep *sweep, struct dayfly_err *err);
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/prepare.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -9,17 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "bench/bench.h"
 #include "bench/source.h"
 #include "bench/work.h"
-#include "image/transfer.h"
 #include "image/image.h"
+#include "image/transfer.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/held_dir.h"
 #include "util/home.h"
 #include "util/program.h"
 #include "util/text.h"
@@ -98,53 +97,52 @@ int prepared_run(const struct prepared *prepared, const struct bench_options *op
 
 /* -- bare metal's folder ---------------------------------------------------------------------- */
 
-/* Those that a killed one left: nobody holds their lock. */
-static void sweep(int dir_fd)
+/* Where it is made unless --dir says another place. */
+static int usual_parent(char parent[PATH_MAX], struct dayfly_err *err)
 {
-    int copy = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-    for (struct dirent *d; dir && (d = readdir(dir));) {
-        if (strncmp(d->d_name, FOLDER_PREFIX, strlen(FOLDER_PREFIX)) != 0)
-            continue;
-        _cleanup_close_ int fd =
-            openat(dir_fd, d->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-            tree_remove(dir_fd, d->d_name);
-    }
-    if (dir)
-        closedir(dir);
-    else
-        close_fd(&copy);
+    char home[PATH_MAX];
+    int r = home_data_dir(home, sizeof(home), err);
+    if (r < 0)
+        return r;
+    if (snprintf(parent, PATH_MAX, "%s/bench", home) >= PATH_MAX)
+        return err_set(err, ENAMETOOLONG, "the data directory's path is too long");
+    return 0;
+}
+
+int bench_sweep(const struct sweep *sweep, struct dayfly_err *err)
+{
+    char parent[PATH_MAX];
+    int r = usual_parent(parent, err);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(err, errno, "%s", parent);
+    held_dir_sweep(fd, parent, FOLDER_PREFIX, "folder", sweep);
+    return 0;
 }
 
 static int make_folder(struct prepared *p, const struct bench_options *options, struct dayfly_err *err)
 {
-    char parent[PATH_MAX], home[PATH_MAX];
-    if (options->dir) {
-        if (!realpath(options->dir, parent))
-            return err_errno(err, errno, "--dir %s", options->dir);
-    } else {
-        int r = home_data_dir(home, sizeof(home), err);
-        if (r < 0)
+    char parent[PATH_MAX], name[HELD_DIR_NAME_BYTES];
+    int r = 0;
+    if (!options->dir) {
+        if ((r = usual_parent(parent, err)) < 0 || (r = home_make_dirs(parent, 0755, err)) < 0)
             return r;
-        if (snprintf(parent, sizeof(parent), "%s/bench", home) >= (int)sizeof(parent))
-            return err_set(err, ENAMETOOLONG, "the data directory's path is too long");
-        if ((r = home_make_dirs(parent, 0755, err)) < 0)
-            return r;
+    } else if (!realpath(options->dir, parent)) {
+        return err_errno(err, errno, "--dir %s", options->dir);
     }
     _cleanup_close_ int parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (parent_fd < 0)
         return err_errno(err, errno, "%s", parent);
-    sweep(parent_fd);
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof(path), "%s/" FOLDER_PREFIX "XXXXXX", parent) >= (int)sizeof(path))
+    held_dir_sweep(parent_fd, parent, FOLDER_PREFIX, "folder", NULL);
+    p->folder_fd = held_dir_make(parent_fd, FOLDER_PREFIX, name);
+    if (p->folder_fd < 0)
+        return err_errno(err, -p->folder_fd, "make a directory in %s", parent);
+    if (snprintf(p->folder, sizeof(p->folder), "%s/%s", parent, name) >= (int)sizeof(p->folder)) {
+        tree_remove(parent_fd, name);
         return err_set(err, ENAMETOOLONG, "%s: the path is too long", parent);
-    if (!mkdtemp(path))
-        return err_errno(err, errno, "make a directory in %s", parent);
-    snprintf(p->folder, sizeof(p->folder), "%s", path);
-    p->folder_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (p->folder_fd < 0 || flock(p->folder_fd, LOCK_EX) < 0)
-        return err_errno(err, errno, "%s", path);
+    }
     return 0;
 }
 

@@ -260,6 +260,10 @@ int run_measure(const struct run_request *request, struct run_figures *out, stru
             process_kill_all();
         else if (run.released_ns && run.last_ns > run.released_ns)
             out->end_ms = (double)(run.last_ns - run.released_ns) / 1e6;
+        out->start_ns = run.start_ns;
+        out->begun_ns = run.begun_ns;
+        out->released_ns = run.released_ns;
+        out->gone_ns = run.last_ns;
     }
     close_fd(&run.in_fd);
     close_fd(&run.out_fd);

@@ -29,6 +29,9 @@ struct run_figures {
     double work_s;          /* from there to the job's last words; NAN when it said none */
     double end_ms;          /* from those, or the end of its input, until all of it is gone */
     int64_t overhead_bytes; /* negative: not looked at, or not to be seen */
+    /* The same as moments: the start, the first words, the end of the input, the end of all. 0: never.
+     */
+    uint64_t start_ns, begun_ns, released_ns, gone_ns;
 };
 
 /* 0; -EINTR: a signal ended it; -ETIME, -EIO: it took too long or failed, and err has its last words.

@@ -13,6 +13,7 @@
 
 #include "util/cleanup.h"
 #include "util/err.h"
+#include "util/late.h"
 
 /* -- scripts ---------------------------------------------------------------------------------- */
 
@@ -78,6 +79,9 @@ static void free_write(struct archive **archive)
 
 static int open_tar(struct archive **out, int fd, struct dayfly_err *err)
 {
+    int r = late_archive(err);
+    if (r < 0)
+        return r;
     *out = archive_write_new();
     if (!*out)
         return err_set(err, ENOMEM, "out of memory");
@@ -138,7 +142,9 @@ static int copy_entries(struct archive *from, struct archive *to, const char *pa
 
 static int open_source(struct archive **out, const char *path, bool is_folder, struct dayfly_err *err)
 {
-    int r;
+    int r = late_archive(err);
+    if (r < 0)
+        return r;
     *out = is_folder ? archive_read_disk_new() : archive_read_new();
     if (!*out)
         return err_set(err, ENOMEM, "out of memory");

@@ -2,10 +2,14 @@
 #include "proto/record.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/wire.h"
 #include "util/arith.h"
+
+#define TIME_MAX_S 253402300799 /* the year 9999 */
 
 /* What the reader is in the middle of. */
 enum { AT_HEAD, AT_NAME, AT_TEXT, AT_PIECE, AT_DATA, AT_CODE };
@@ -49,16 +53,39 @@ bool proto_record_link_stays(const char *name, const char *target)
     return depth > 0 && components(target) > 0;
 }
 
+void proto_record_time_put(char out[PROTO_RECORD_TIME_BYTES], const struct timespec *time)
+{
+    out[0] = '\0';
+    if (time->tv_sec >= 0 && time->tv_sec <= TIME_MAX_S)
+        snprintf(out, PROTO_RECORD_TIME_BYTES, "%lld.%09ld", (long long)time->tv_sec, time->tv_nsec);
+}
+
+bool proto_record_time_take(const char *text, struct timespec *time)
+{
+    char again[PROTO_RECORD_TIME_BYTES], *dot;
+    *time = (struct timespec){.tv_sec = -1};
+    if (!*text)
+        return true;
+    time->tv_sec = strtoll(text, &dot, 10);
+    time->tv_nsec = *dot == '.' ? strtol(dot + 1, NULL, 10) : -1;
+    if (time->tv_nsec < 0 || time->tv_nsec > 999999999)
+        return false;
+    proto_record_time_put(again, time);
+    return strcmp(text, again) == 0; /* it has one form, and is in range */
+}
+
 static bool valid(const struct proto_record_reader *reader, const struct proto_record *r)
 {
     int depth = r->name[0] ? components(r->name) : 0;
+    struct timespec changed;
     bool in_match = reader->matched && depth >= 0 && depth <= PROTO_RECORD_DEPTH && r->mode <= 0777;
     switch (r->kind) {
     case PROTO_RECORD_MATCH:
         return depth == 1 && !r->mode && r->text[0];
     case PROTO_RECORD_DIR:
-    case PROTO_RECORD_FILE:
         return in_match && !r->text[0];
+    case PROTO_RECORD_FILE:
+        return in_match && proto_record_time_take(r->text, &changed);
     case PROTO_RECORD_LINK:
         return in_match && depth > 0 && !r->mode && proto_record_link_stays(r->name, r->text);
     case PROTO_RECORD_NOTE:

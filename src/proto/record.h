@@ -15,7 +15,8 @@
  *
  *     MATCH    name: one component, what the match is called; text: where it is in the guest
  *     DIR      name: below the match, "" for the match itself
- *     FILE     likewise; its content follows in pieces: u32 bytes (1 to PROTO_PIECE_MAX), the bytes; a
+ *     FILE     likewise; text: when it was changed (proto_record_time_put), or "";
+ *              its content follows in pieces: u32 bytes (1 to PROTO_PIECE_MAX), the bytes; a
  *              u32 0 ends it, and a u32 errno value says whether all of it could be read (0)
  *     LINK     name as of DIR, never ""; text: where it leads
  *     NOTE     name: something in the guest; text: why it is not there
@@ -28,6 +29,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #define PROTO_RECORD_BYTES    16
 #define PROTO_RECORD_NAME_MAX 4095
@@ -60,6 +62,15 @@ void proto_record_put(uint8_t out[PROTO_RECORD_BYTES], const struct proto_record
  * such links there are: it is relative, and goes up only at its beginning, and not beyond the match.
  */
 bool proto_record_link_stays(const char *name, const char *target);
+
+/*
+ * A time as a text: seconds since 1970, a dot, nine digits of nanoseconds. One before 1970 or after the
+ * year 9999 is "", which stands for none. The reader's half: false for a text that the other half does
+ * not make; a time that is none is -1 seconds.
+ */
+#define PROTO_RECORD_TIME_BYTES 24
+void proto_record_time_put(char out[PROTO_RECORD_TIME_BYTES], const struct timespec *time);
+bool proto_record_time_take(const char *text, struct timespec *time);
 
 /* -- the reader ---------------------------------------------------------------------------------------
  */

@@ -139,6 +139,21 @@ static void test_what_no_agent_sends(void **state)
         {PROTO_RECORD_FILE, 0644, "a/", ""},
         {PROTO_RECORD_FILE, 0644, "./a", ""},
         {PROTO_RECORD_DIR, 0755, "a", "text"},
+        {PROTO_RECORD_DIR, 0755, "a", "1.000000000"},
+        {PROTO_RECORD_FILE, 0644, "a", "text"},
+        {PROTO_RECORD_FILE, 0644, "a", "1"},
+        {PROTO_RECORD_FILE, 0644, "a", "1.5"},
+        {PROTO_RECORD_FILE, 0644, "a", "01.000000000"},
+        {PROTO_RECORD_FILE, 0644, "a", "+1.000000000"},
+        {PROTO_RECORD_FILE, 0644, "a", " 1.000000000"},
+        {PROTO_RECORD_FILE, 0644, "a", "-1.000000000"},
+        {PROTO_RECORD_FILE, 0644, "a", "1.-00000001"},
+        {PROTO_RECORD_FILE, 0644, "a", "1.0000000001"},
+        {PROTO_RECORD_FILE, 0644, "a", "1.1000000000"},
+        {PROTO_RECORD_FILE, 0644, "a", "1.9223372036854775808"},
+        {PROTO_RECORD_FILE, 0644, "a", "1.000000000 "},
+        {PROTO_RECORD_FILE, 0644, "a", "253402300800.000000000"},
+        {PROTO_RECORD_FILE, 0644, "a", "9223372036854775808.000000000"},
         {PROTO_RECORD_LINK, 0, "", "a"},
         {PROTO_RECORD_LINK, 0, "l", "/etc"},
         {PROTO_RECORD_LINK, 0, "l", ".."},
@@ -187,6 +202,29 @@ static void test_what_no_agent_sends(void **state)
     assert_int_equal(read_in_pieces(&s, s.len, &heard), -EPROTO);
 }
 
+static void test_times(void **state)
+{
+    static const struct {
+        struct timespec time;
+        const char *text;
+    } cases[] = {
+        {{0, 0}, "0.000000000"},
+        {{1000000000, 999999999}, "1000000000.999999999"},
+        {{253402300799, 1}, "253402300799.000000001"},
+        {{253402300800, 0}, ""},
+        {{-1, 5}, ""},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        char text[PROTO_RECORD_TIME_BYTES];
+        struct timespec time;
+        proto_record_time_put(text, &cases[i].time);
+        assert_string_equal(text, cases[i].text);
+        assert_true(proto_record_time_take(text, &time));
+        assert_int_equal(time.tv_sec, *text ? cases[i].time.tv_sec : -1);
+        assert_int_equal(time.tv_nsec, *text ? cases[i].time.tv_nsec : 0);
+    }
+}
+
 static void test_links_that_stay(void **state)
 {
     static const struct {
@@ -223,6 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_pieces_give_the_same),
         cmocka_unit_test(test_what_no_agent_sends),
+        cmocka_unit_test(test_times),
         cmocka_unit_test(test_links_that_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,3 +52,33 @@ for column in sys.argv[2:]:
         [ "$(id -u)" -ne 0 ]
     [[ "$output" == *"to first command"* ]]
 }
+
+@test "a start phase by phase, in order and adding up" {
+    [ "$ENGINE" != user ] || [ "$(id -u)" -eq 0 ] || skip "images are root's"
+    timeout -k 10 $((LIMIT * 2)) "$DAYFLY" bench boot --engine "$ENGINE" --image tests -n 1 --json \
+        --memory 256MiB --cpus 1 >"$TEST_DIR/boot.json"
+    python3 - "$ENGINE" "$TEST_DIR/boot.json" <<'END'
+import json, sys
+engine, table = sys.argv[1], json.load(open(sys.argv[2]))
+assert table["engine"] == engine and table["rounds"] == 1 and len(table["cases"]) == 1, table
+case = table["cases"][0]
+phases = {p["until"]: p["ms"]["median"] for p in case["phases"]}
+since = {p["until"]: p["since_ms"]["median"] for p in case["phases"]}
+wanted = ["main", "opened", "created", "agent", "hello", "ready", "started", "words", "ended", "destroyed", "gone"]
+if engine != "user":
+    wanted += ["engine", "devices", "vm", "entered", "kernel"]
+if engine == "kvm":
+    wanted += ["loaded"]
+assert set(wanted) <= set(phases), (wanted, phases)
+assert abs(sum(phases.values()) - since["gone"]) < 0.01, (phases, since)
+assert 0 < since["main"] < since["created"] < since["hello"] < since["words"] < since["gone"], since
+figures = {name: figure and figure["median"] for name, figure in case["figures"].items()}
+assert abs(figures["to_agent"] - since["hello"]) < 0.001, figures
+for name in ["to_command", "destroy", "memory", "idle_open", "idle_create", "idle_destroy"]:
+    assert figures[name] > 0, (name, figures)
+assert (case["exits"] is not None) == (engine == "kvm"), case["exits"]
+if engine == "kvm":
+    assert case["exits"]["all"]["memory"] >= case["exits"]["boot"]["memory"] > 0, case["exits"]
+END
+    nothing_left
+}
