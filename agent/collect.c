@@ -58,9 +58,11 @@ static void note(struct collector *c, const char *why)
     record(c, PROTO_RECORD_NOTE, 0, path, why);
 }
 
-static void put_file(struct collector *c, int fd, mode_t mode)
+static void put_file(struct collector *c, int fd, const struct stat *st)
 {
-    record(c, PROTO_RECORD_FILE, mode, c->name, "");
+    char changed[PROTO_RECORD_TIME_BYTES];
+    proto_record_time_put(changed, &st->st_mtim);
+    record(c, PROTO_RECORD_FILE, st->st_mode, c->name, changed);
     ssize_t n;
     do {
         n = read(fd, c->piece + 4, PROTO_PIECE_MAX);
@@ -112,7 +114,7 @@ static void put_entry(struct collector *c, int dir, const char *leaf, int depth)
     if (fd < 0 || fstat(fd, &st) < 0)
         note(c, strerror(errno));
     else if (S_ISREG(st.st_mode))
-        put_file(c, fd, st.st_mode);
+        put_file(c, fd, &st);
     else if (!S_ISDIR(st.st_mode))
         note(c, "neither a file nor a directory");
     else if (st.st_dev != c->dev)
@@ -187,7 +189,7 @@ static void put_match(struct collector *c, const char *path)
         c->dev = st.st_dev;
         record(c, PROTO_RECORD_MATCH, 0, call(path, resolved), path);
         if (S_ISREG(st.st_mode))
-            put_file(c, fd, st.st_mode);
+            put_file(c, fd, &st);
         else if (S_ISDIR(st.st_mode))
             put_directory(c, steal_fd(&fd), st.st_mode, 0);
     }

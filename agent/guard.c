@@ -22,6 +22,7 @@
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
+#include "util/io.h"
 
 /* sys/mount.h and linux/mount.h do not go together. */
 int mount(const char *, const char *, const char *, unsigned long, const void *);
@@ -35,9 +36,7 @@ int mount(const char *, const char *, const char *, unsigned long, const void *)
 static int put(int dir, const char *name, const char *text)
 {
     _cleanup_close_ int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, text, strlen(text)) < 0)
-        return -errno;
-    return 0;
+    return fd < 0 ? -errno : io_write_full(fd, text, strlen(text));
 }
 
 static uint64_t get(int dir, const char *name)
@@ -132,8 +131,8 @@ static int make_namespace(struct machine *m, struct proto_fail *why)
     }
     close(ready[0]);
     close(go[1]);
-    if (pid > 0)
-        waitpid(pid, &status, 0);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
     return m->cgroup_ns_fd < 0 ? fail(why, EIO, "making the jobs' cgroup namespace") : 0;
 }
 

@@ -93,8 +93,9 @@ static void reset_signals(void)
 static void enter_group(const struct child *c, int dir)
 {
     _cleanup_close_ int fd = openat(dir, "tasks", O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, "0", 1) != 1)
-        give_up(c, PROTO_STEP_RESOURCES, errno, "entering a cgroup");
+    int r = fd < 0 ? -errno : io_write_full(fd, "0", 1);
+    if (r < 0)
+        give_up(c, PROTO_STEP_RESOURCES, -r, "entering a cgroup");
 }
 
 static void set_limits(const struct child *c)

@@ -282,9 +282,11 @@ static int descend(const struct command **command, char path[COMMAND_PATH_BYTES]
     int i = 1;
     path_append(path, root->name);
     while ((*command)->children) {
+        const struct command *next = i < argc ? child(*command, argv[i]) : NULL;
+        if (!next && (*command)->run)
+            return i;
         if (i >= argc)
             return err_set(err, EINVAL, "a command is needed");
-        const struct command *next = child(*command, argv[i]);
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             *what = READ_HELP;
             return i;

@@ -107,8 +107,10 @@ struct command {
     size_t options_size;  /* of the struct that the rows' offsets are of */
     const void *defaults; /* such a struct, or NULL for all zero */
     const struct example *examples;
-    int (*run)(const struct call *call);   /* returns the exit status */
-    const struct command *const *children; /* a group: NULL-terminated, and no rows, operands or run */
+    int (*run)(const struct call *call); /* returns the exit status */
+    /* A group: NULL-terminated, and no rows, operands or run. With a run it is a command as well, where
+     * the next word names none of these. */
+    const struct command *const *children;
 };
 
 #define OPERANDS_ANY UINT32_MAX

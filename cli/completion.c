@@ -48,23 +48,32 @@ static void print_bash_words(void *opaque, const char *path, const struct comman
     fputs("--help' ;;\n", out);
 }
 
-static void print_bash_values(void *opaque, const char *path, const struct command *command)
+/* A `case` arm for each option with a value: its choices between two texts, or what names files. */
+static void print_sh_values(FILE *out, const char *path, const struct command *command,
+                            const char *before, const char *behind, const char *files)
 {
-    FILE *out = opaque;
     for (const struct option_row *row = command->rows; row && row->name; row++) {
         if (row->kind == OPTION_KIND_FLAG)
             continue;
         fprintf(out, "    '%s --%s'", path, row->name);
         if (row->letter)
             fprintf(out, "|'%s -%c'", path, row->letter);
+        fputs(") ", out);
         if (row->kind == OPTION_KIND_CHOICE) {
-            fputs(") COMPREPLY=($(compgen -W '", out);
+            fputs(before, out);
             print_choices(out, row->arg);
-            fputs("' -- \"$cur\")); return ;;\n", out);
+            fputs(behind, out);
         } else {
-            fputs(") COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n", out);
+            fputs(files, out);
         }
+        fputs("; return ;;\n", out);
     }
+}
+
+static void print_bash_values(void *opaque, const char *path, const struct command *command)
+{
+    print_sh_values(opaque, path, command, "COMPREPLY=($(compgen -W '", "' -- \"$cur\"))",
+                    "COMPREPLY=($(compgen -f -- \"$cur\"))");
 }
 
 static void print_bash(FILE *out, const struct command *root)
@@ -110,21 +119,7 @@ static void print_zsh_words(void *opaque, const char *path, const struct command
 
 static void print_zsh_values(void *opaque, const char *path, const struct command *command)
 {
-    FILE *out = opaque;
-    for (const struct option_row *row = command->rows; row && row->name; row++) {
-        if (row->kind == OPTION_KIND_FLAG)
-            continue;
-        fprintf(out, "    '%s --%s'", path, row->name);
-        if (row->letter)
-            fprintf(out, "|'%s -%c'", path, row->letter);
-        if (row->kind == OPTION_KIND_CHOICE) {
-            fputs(") compadd -- ", out);
-            print_choices(out, row->arg);
-            fputs("; return ;;\n", out);
-        } else {
-            fputs(") _files; return ;;\n", out);
-        }
-    }
+    print_sh_values(opaque, path, command, "compadd -- ", "", "_files");
 }
 
 static void print_zsh(FILE *out, const struct command *root)

@@ -161,9 +161,9 @@ static int describe(struct dayfly_config *config, const struct fs_command_option
     if (options->writeback && !strcmp(options->cache, "none"))
         return err_set(err, EINVAL,
                        "--writeback: with --cache none there is nothing to gather writes in");
-    if (options->changes && (strcmp(options->mode, "cow") || options->dirs.count != 1))
+    if (options->changes && (strcmp(options->mode, "cow") != 0 || options->dirs.count != 1))
         return err_set(err, EINVAL, "--changes counts with --mode cow and one --dir only");
-    if (strcmp(options->ids, "map") && options->uids.count + options->gids.count > 0)
+    if (strcmp(options->ids, "map") != 0 && options->uids.count + options->gids.count > 0)
         return err_set(err, EINVAL, "--map-uids and --map-gids count with --ids map only");
     if (!strcmp(options->ids, "map") && options->uids.count + options->gids.count == 0)
         return err_set(err, EINVAL,

@@ -77,6 +77,7 @@ static const struct option_row import_rows[] = {
 
 static const struct example import_examples[] = {
     {"dayfly kernel import linux-image-6.12.*-cloud-amd64_*.deb", "a Debian kernel, under its release"},
+    {"dayfly kernel import linux-image-6.12.*-dayfly_*.deb", "Dayfly's own, built on another machine"},
     {0},
 };
 
@@ -103,8 +104,9 @@ static const struct command import_command = {
     .description =
         "Reads a package linux-image-*: unpacks its kernel to what boots fastest and keeps the modules "
         "that a guest needs before its root is there. Prints the kernel's name.\n\n"
-        "Without a kernel being named or marked by --default, the newest 6.12 is used, else the "
-        "newest.",
+        "Without a kernel being named or marked by --default, the newest of Dayfly's own is used "
+        "(`make kernel` in the sources builds it: no modules, the shortest boot), else the newest "
+        "6.12, else the newest.",
     .operands = "FILE.deb",
     .min_operands = 1,
     .max_operands = 1,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/bench.h"
 #include "cache/cache.h"
 #include "command.h"
 #include "image/prune.h"
@@ -45,6 +46,7 @@ static int (*const sweeps[])(const struct sweep *sweep, struct dayfly_err *err) 
     sweep_sockets, /* folders of sockets that were to lose their names */
     image_sweep,   /* files of the store, and what broken-off pulls fetched */
     caches_sweep,  /* generations that were not finished, or half removed */
+    bench_sweep,   /* what a bench builds in */
 };
 
 /* ---- telling ---- */
@@ -121,7 +123,8 @@ const struct command prune_command = {
         "command removes all of it at once: control groups, processes, keys, IPC objects and temporary "
         "files of jobs' users that no run has; folders of sockets that were to lose their names; files "
         "of the image store that were not finished or that no image has, and what broken-off pulls "
-        "have fetched; generations of caches that were half made or half removed. Images and caches "
+        "have fetched; generations of caches that were half made or half removed; folders of a bench. "
+        "Images and caches "
         "stay: see 'dayfly image prune' and 'dayfly cache prune'.\n\n"
         "Artifacts are copied to directories that only their run knows: those named as DIRECTORY are "
         "looked into, too, for what was half copied.\n\n"

@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -19,11 +18,12 @@
 #include "job/job.h"
 #include "job/report_file.h"
 #include "run_options.h"
+#include "run_tell.h"
 #include "signals.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/home.h"
-#include "util/text.h"
+#include "util/trace.h"
 
 static const struct option_row rows[] = {
     {"file", 'f', "FILE",
@@ -32,6 +32,7 @@ static const struct option_row rows[] = {
     {"image", 0, "NAME", "the image, instead of the first word or the file's; all words are then CMD",
      OPTION_STRING(struct run_options, image)},
     JOB_ENGINE_OPTION(struct run_options, engine),
+    JAIL_OPTION(struct run_options, jail),
     {"cpus", 0, "N", "processors (default: the host's, of a machine at most 8)",
      OPTION_NUMBER(struct run_options, cpus, 1, 254)},
     {"memory", 'm', "SIZE", "memory (default: 1GiB in a machine, else no limit)",
@@ -97,6 +98,9 @@ static const struct option_row rows[] = {
      OPTION_STRING(struct run_options, expect_state)},
     {"report", 0, "FILE", "write the job's report there, as JSON",
      OPTION_STRING(struct run_options, report)},
+    {"trace", 0, "FILE",
+     "write there when the run got where, as JSON: what 'dayfly bench boot' makes its table of",
+     OPTION_STRING(struct run_options, trace)},
     {"audit", 0, NULL,
      "look at what the job leaves on the host, and end with status 125 if it is anything",
      OPTION_FLAG(struct run_options, audit)},
@@ -124,106 +128,6 @@ static const struct example examples[] = {
      "with limits, and a report of what happened"},
     {0},
 };
-
-/* -- the terminal -------------------------------------------------------------------------------------
- */
-
-/* Raw mode for the caller's terminal, given back by the destructor of the scope. */
-struct raw_terminal {
-    bool active;
-    struct termios before;
-};
-
-static void raw_terminal_leave(struct raw_terminal *raw)
-{
-    if (raw->active)
-        tcsetattr(STDIN_FILENO, TCSADRAIN, &raw->before);
-    raw->active = false;
-}
-
-static void raw_terminal_enter(struct raw_terminal *raw)
-{
-    struct termios mode;
-    if (!isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &raw->before) < 0)
-        return;
-    mode = raw->before;
-    cfmakeraw(&mode);
-    raw->active = tcsetattr(STDIN_FILENO, TCSADRAIN, &mode) == 0;
-}
-
-/* One line of progress, rewritten in place, on a terminal only. */
-struct teller {
-    const struct run_options *options;
-    const struct job_step *steps;
-    size_t step_count;
-    struct raw_terminal raw;
-    bool on_terminal;
-    bool line_open;
-};
-
-static void close_line(struct teller *teller)
-{
-    if (teller->line_open)
-        fputs("\r\033[K", stderr);
-    teller->line_open = false;
-}
-
-static void progress(void *opaque, const char *what)
-{
-    struct teller *teller = opaque;
-    close_line(teller);
-    if (!what && teller->options->tty && !teller->raw.active)
-        raw_terminal_enter(&teller->raw); /* the machine is up: from now on keys are the command's */
-    if (!what || !teller->on_terminal || teller->options->quiet)
-        return;
-    fprintf(stderr, "dayfly: %s...", what);
-    fflush(stderr);
-    teller->line_open = true;
-}
-
-static void step_begins(void *opaque, size_t index)
-{
-    struct teller *teller = opaque;
-    if (teller->options->quiet)
-        return;
-    close_line(teller);
-    fprintf(stderr, "dayfly: [%zu/%zu] %s%s\n", index + 1, teller->step_count,
-            teller->steps[index].name, teller->raw.active ? "\r" : "");
-}
-
-static void chosen(void *opaque, const char *engine, const char *why)
-{
-    struct teller *teller = opaque;
-    /* A person who asked for nothing must know when a job is slow, and why. */
-    bool surprising = strcmp(engine, "tcg") == 0 && strcmp(teller->options->engine, "auto") == 0;
-    if (!teller->options->verbose && (!surprising || teller->options->quiet))
-        return;
-    close_line(teller);
-    fprintf(stderr, "dayfly: engine %s (%s)\n", engine, why);
-}
-
-static void tell_times(const struct job_timings *t)
-{
-    fprintf(stderr,
-            "dayfly: created in %.0f ms, booted after %.0f ms, ready after %.0f ms; "
-            "command %.0f ms; destroyed in %.0f ms; total %.0f ms\n",
-            (double)t->create_ns / 1e6, (double)t->boot_ns / 1e6, (double)t->ready_ns / 1e6,
-            (double)t->command_ns / 1e6, (double)t->destroy_ns / 1e6, (double)t->total_ns / 1e6);
-}
-
-/* The last lines that the guest's kernel printed. Changes the text. */
-static void tell_console(char *console)
-{
-    char *start = console + strlen(console);
-    for (int lines = 0; start > console; start--)
-        if (start[-1] == '\n' && ++lines > 12)
-            break;
-    fputs("dayfly: the guest's kernel said:\n", stderr);
-    for (char *rest = start, *line; (line = strtok_r(rest, "\r\n", &rest));) {
-        text_make_printable(line);
-        fprintf(stderr, "%s\n", line);
-    }
-}
 
 /* -- signals ------------------------------------------------------------------------------------------
  */
@@ -266,11 +170,11 @@ static const char **environment(const struct word_list *words, bool tty, char **
     return env;
 }
 
-static void free_strings(char ***strings)
+static void free_strings(char **strings)
 {
-    for (char **s = *strings; s && *s; s++)
+    for (char **s = strings; s && *s; s++)
         free(*s);
-    free(*strings);
+    free(strings);
 }
 
 /* -- the audit -------------------------------------------------------------------------------- */
@@ -320,54 +224,13 @@ static int end_audit(const struct call *call, const struct run_options *options,
 
 /* -- the end ---------------------------------------------------------------------------------- */
 
-/* Say what did not come. Returns the exit status for a command that ended with `status`: its own
- * failure is the better answer. */
-static int tell_artifacts(const struct call *call, const struct run_options *options,
-                          struct job_artifact_result *artifacts, int status)
+static int write_trace(const struct report_file *file, const struct trace *trace,
+                       struct dayfly_err *err)
 {
-    size_t i;
-    json_t *row;
-    json_array_foreach (artifacts->rows, i, row) {
-        const char *guest = json_string_value(json_object_get(row, "guest"));
-        const char *why = json_string_value(json_object_get(row, "skipped"));
-        if (why)
-            fprintf(stderr, "%s: artifact %s was left out: %s\n", call->name, guest, why);
-        else if (json_object_get(row, "missing"))
-            fprintf(stderr, "%s: nothing matches artifact %s\n", call->name, guest);
-    }
-    json_decref(artifacts->rows);
-    artifacts->rows = NULL;
-    if (artifacts->failed.code) {
-        command_fail(call, &artifacts->failed);
-        return status ? status : EXIT_DAYFLY;
-    }
-    bool lacks = artifacts->missing || artifacts->skipped;
-    return lacks && options->artifact_required && !status ? EXIT_DAYFLY : status;
-}
-
-/* What did not become of a cache, though it was asked for. */
-static void tell_caches(const struct call *call, const struct run_options *options, const json_t *ended)
-{
-    static const struct {
-        const char *outcome, *text;
-        bool always;
-    } texts[] = {
-        {"untrusted", "was not promoted: the run is not marked --trusted", false},
-        {"superseded", "was not promoted: another job's generation became current meanwhile", false},
-        {"failed", "was not promoted", true},
-    };
-    size_t i;
-    json_t *row;
-    json_array_foreach (ended, i, row) {
-        const char *outcome = json_string_value(json_object_get(row, "outcome"));
-        const char *why = json_string_value(json_object_get(row, "why"));
-        for (size_t t = 0; t < sizeof(texts) / sizeof(*texts); t++)
-            if (outcome && strcmp(outcome, texts[t].outcome) == 0 &&
-                (texts[t].always || !options->quiet))
-                fprintf(stderr, "%s: cache %s %s%s%s\n", call->name,
-                        json_string_value(json_object_get(row, "name")), texts[t].text, why ? ": " : "",
-                        why ? why : "");
-    }
+    json_t *json = trace_json(trace);
+    int r = json ? report_file_write(file, json, err) : err_set(err, ENOMEM, "out of memory");
+    json_decref(json);
+    return r < 0 ? err_wrap(err, "--trace") : 0;
 }
 
 static int finish(const struct call *call, const struct run_request *request,
@@ -376,18 +239,7 @@ static int finish(const struct call *call, const struct run_request *request,
 {
     const struct run_options *options = &request->options;
     int status = guest_result_status(&result->guest);
-    const struct guest_result *guest = &result->guest;
-    if (guest->outcome == GUEST_REFUSED)
-        fprintf(stderr, "%s: %s %s: %s\n", call->name, proto_step_name(guest->refused.step),
-                guest->refused.text, strerror((int)guest->refused.code));
-    else if (guest->timed_out)
-        fprintf(stderr, "%s: the command was ended after its %gs (--timeout)\n", call->name,
-                (double)options->timeout / 1e9);
-    else if (guest->outcome == GUEST_NONE)
-        fprintf(stderr, "%s: the command was killed and did not end\n", call->name);
-    if (status && request->step_count && !options->quiet)
-        fprintf(stderr, "%s: %s failed with status %d\n", call->name,
-                request->steps[result->last_step].name, status);
+    tell_outcome(call, request, result, status);
     status = tell_artifacts(call, options, &result->artifacts, status);
     tell_caches(call, options, result->caches);
     json_decref(result->caches);
@@ -403,32 +255,33 @@ static int finish(const struct call *call, const struct run_request *request,
     return status;
 }
 
-struct shares {
-    struct job_share *list;
-    size_t count;
+/* -- the words of the options ------------------------------------------------------------------- */
+
+/* What they say, as a job takes it. */
+struct parsed {
+    const char **env;
+    char **env_strings; /* those of env that were made */
+    struct job_secret *secrets;
+    size_t secret_count;
+    struct job_share *shares;
+    size_t share_count;
+    struct job_cache *caches;
+    struct job_net net;
+    struct job_artifact *artifacts;
+    size_t artifact_count;
 };
 
-struct artifacts {
-    struct job_artifact *list;
-    size_t count;
-};
-
-static void artifacts_finish(struct artifacts *artifacts)
+static void parsed_finish(struct parsed *parsed)
 {
-    job_artifacts_free(artifacts->list, artifacts->count);
+    free(parsed->env);
+    free_strings(parsed->env_strings);
+    job_secrets_free(parsed->secrets, parsed->secret_count);
+    job_shares_free(parsed->shares, parsed->share_count);
+    free(parsed->caches);
+    job_artifacts_free(parsed->artifacts, parsed->artifact_count);
 }
 
-struct secrets {
-    struct job_secret *list;
-    size_t count;
-};
-
-static void secrets_finish(struct secrets *secrets)
-{
-    job_secrets_free(secrets->list, secrets->count);
-}
-
-static int load_secrets(const struct run_options *options, const struct log *log, struct secrets *out,
+static int load_secrets(const struct run_options *options, const struct log *log, struct parsed *out,
                         struct dayfly_err *err)
 {
     size_t files = options->secrets.count, count = files + options->env_secrets.count;
@@ -439,62 +292,19 @@ static int load_secrets(const struct run_options *options, const struct log *log
         words[i] = (struct job_secret_word){options->secrets.words[i], false};
     for (size_t i = files; i < count; i++)
         words[i] = (struct job_secret_word){options->env_secrets.words[i - files], true};
-    out->count = count;
-    int r = job_secrets_load(words, count, log, &out->list, err);
+    out->secret_count = count;
+    int r = job_secrets_load(words, count, log, &out->secrets, err);
     return r < 0 ? r
-                 : job_secrets_for_hosts(out->list, count, options->for_hosts.words,
+                 : job_secrets_for_hosts(out->secrets, count, options->for_hosts.words,
                                          options->for_hosts.count, err);
 }
 
-static void shares_finish(struct shares *shares)
+/* Before anything is started, which would inherit a variable that is a secret; and before signals are
+ * caught, as a pipe that is a source may let us wait. Finish `out` in any case. */
+static int parse(const struct run_request *request, const struct log *log, struct parsed *out,
+                 struct dayfly_err *err)
 {
-    job_shares_free(shares->list, shares->count);
-}
-
-static int run(const struct call *call)
-{
-    struct dayfly_err err = {0};
-    _cleanup_(run_request_finish) struct run_request request;
-    if (run_request_make(call, &request, &err) < 0)
-        return command_fail(call, &err);
-    const struct run_options *options = &request.options;
-    struct teller teller = {
-        .options = options,
-        .steps = request.steps,
-        .step_count = request.step_count,
-        .on_terminal = isatty(STDERR_FILENO),
-    };
-    struct log log = {.write = log_to_stderr, .level = options->verbose ? LOG_WARN : LOG_ERROR};
-    struct winsize size = {.ws_row = 24, .ws_col = 80};
-
-    _cleanup_(free_strings) char **strings = NULL;
-    _cleanup_free_ const char **env = environment(&options->env, options->tty, &strings);
-    if (!env) {
-        err_set(&err, ENOMEM, "out of memory");
-        return command_fail(call, &err);
-    }
-
-    /* Before anything is started, which would inherit a variable that is a secret; and before signals
-     * are caught, as a pipe that is a source may let us wait. */
-    _cleanup_(secrets_finish) struct secrets secrets = {0};
-    keep_no_core();
-    if (load_secrets(options, &log, &secrets, &err) < 0)
-        return command_fail(call, &err);
-
-    static const int also[] = {SIGQUIT, SIGWINCH, 0};
-    _cleanup_close_ int signals = signals_catch(also, &err);
-    if (signals < 0)
-        return command_fail(call, &err);
-    ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
-    _cleanup_(shares_finish) struct shares shares = {.count = options->shares.count};
-    if (job_shares_parse(options->shares.words, shares.count, &shares.list, &err) < 0)
-        return command_fail(call, &err);
-
-    _cleanup_free_ struct job_cache *caches = NULL;
-    if (job_caches_parse(options->caches.words, options->caches.count, &caches, &err) < 0)
-        return command_fail(call, &err);
-
-    struct job_net net;
+    const struct run_options *options = &request->options;
     const struct job_net_words network = {
         .net = options->net,
         .allow = options->allow.words,
@@ -502,37 +312,54 @@ static int run(const struct call *call)
         .publish = options->publish.words,
         .publish_count = options->publish.count,
     };
-    if (job_net_parse(&network, &net, &err) < 0)
-        return command_fail(call, &err);
+    *out = (struct parsed){.share_count = options->shares.count,
+                           .artifact_count = request->artifact_count};
+    out->env = environment(&options->env, options->tty, &out->env_strings);
+    int r = out->env ? load_secrets(options, log, out, err) : err_set(err, ENOMEM, "out of memory");
+    if (r == 0)
+        r = job_shares_parse(options->shares.words, out->share_count, &out->shares, err);
+    if (r == 0)
+        r = job_caches_parse(options->caches.words, options->caches.count, &out->caches, err);
+    if (r == 0)
+        r = job_net_parse(&network, &out->net, err);
+    if (r == 0)
+        r = job_artifacts_parse(request->artifacts, out->artifact_count, &out->artifacts, err);
+    return r;
+}
 
-    _cleanup_(artifacts_finish) struct artifacts artifacts = {.count = request.artifact_count};
-    if (job_artifacts_parse(request.artifacts, artifacts.count, &artifacts.list, &err) < 0)
-        return command_fail(call, &err);
+/* -- the run ------------------------------------------------------------------------------------ */
 
-    struct job_options job = {
+/* The job, but for what tells of it. It borrows both. */
+static struct job_options job_of(const struct run_request *request, const struct parsed *parsed)
+{
+    const struct run_options *options = &request->options;
+    struct winsize size = {.ws_row = 24, .ws_col = 80};
+    ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
+    return (struct job_options){
         .image = options->image,
         .kernel = options->kernel,
-        .argv = request.argv,
-        .steps = request.steps,
-        .step_count = request.step_count,
+        .argv = request->argv,
+        .steps = request->steps,
+        .step_count = request->step_count,
         .expect_state = options->expect_state,
-        .env = env,
+        .env = parsed->env,
         .entrypoint = options->entrypoint,
         .workdir = options->workdir,
         .user = options->user,
-        .shares = shares.list,
-        .share_count = shares.count,
-        .caches = caches,
+        .shares = parsed->shares,
+        .share_count = parsed->share_count,
+        .caches = parsed->caches,
         .cache_count = options->caches.count,
         .trusted = options->trusted,
-        .net = &net,
-        .secrets = secrets.list,
-        .secret_count = secrets.count,
-        .artifacts = artifacts.list,
-        .artifact_count = artifacts.count,
+        .net = &parsed->net,
+        .secrets = parsed->secrets,
+        .secret_count = parsed->secret_count,
+        .artifacts = parsed->artifacts,
+        .artifact_count = parsed->artifact_count,
         .artifact_limit_bytes = options->artifact_limit,
         .wall = wall_option(options->engine),
         .engine = engine_option(options->engine),
+        .jail = jail_option(options->jail),
         .cpus = (unsigned)options->cpus,
         .memory_bytes = options->memory,
         .disk_bytes = options->disk,
@@ -544,25 +371,58 @@ static int run(const struct call *call)
         .in_fd = options->interactive || options->tty ? STDIN_FILENO : -1,
         .out_fd = STDOUT_FILENO,
         .err_fd = STDERR_FILENO,
-        .signal_fd = signals,
         .tty_fd = options->tty ? STDIN_FILENO : -1,
-        .progress = progress,
-        .step = step_begins,
-        .chosen = chosen,
-        .opaque = &teller,
-        .log = &log,
     };
+}
+
+static int run(const struct call *call)
+{
+    static const int also[] = {SIGQUIT, SIGWINCH, 0};
+    struct dayfly_err err = {0};
+    _cleanup_(run_request_finish) struct run_request request;
+    if (run_request_make(call, &request, &err) < 0)
+        return command_fail(call, &err);
+    const struct run_options *options = &request.options;
+    struct trace trace = {0};
+    trace_mark(&trace, TRACE_MAIN);
+    struct log log = {.write = log_to_stderr, .level = options->verbose ? LOG_WARN : LOG_ERROR};
+    struct teller teller = {
+        .options = options,
+        .steps = request.steps,
+        .step_count = request.step_count,
+        .on_terminal = isatty(STDERR_FILENO),
+    };
+    keep_no_core();
+    _cleanup_(parsed_finish) struct parsed parsed;
+    if (parse(&request, &log, &parsed, &err) < 0)
+        return command_fail(call, &err);
+    _cleanup_close_ int signals = signals_catch(also, &err);
+    if (signals < 0)
+        return command_fail(call, &err);
+    struct job_options job = job_of(&request, &parsed);
+    job.signal_fd = signals;
+    job.progress = tell_progress;
+    job.step = tell_step;
+    job.chosen = tell_engine;
+    job.opaque = &teller;
+    job.log = &log;
+    job.trace = options->trace ? &trace : NULL;
     struct job_result result;
     _cleanup_(report_file_finish) struct report_file report = REPORT_FILE_NONE;
-    if (options->report && report_file_find(&report, options->report, &err) < 0)
+    _cleanup_(report_file_finish) struct report_file trace_file = REPORT_FILE_NONE;
+    if ((options->report && report_file_find(&report, options->report, &err) < 0) ||
+        (options->trace && report_file_find(&trace_file, options->trace, &err) < 0))
         return command_fail(call, &err);
     _cleanup_(audit_finish) struct audit *audit = begin_audit(options, &err);
     if (err.code)
         return command_fail(call, &err);
     int r = job_run(&job, &result, &err);
     raw_terminal_leave(&teller.raw);
-    if (r == 0)
-        return finish(call, &request, &report, &result, audit, &err);
+    if (r == 0) {
+        int ended = finish(call, &request, &report, &result, audit, &err);
+        return options->trace && write_trace(&trace_file, &trace, &err) < 0 ? command_fail(call, &err)
+                                                                            : ended;
+    }
     int status = r == -EINTR ? EXIT_SIGNAL + result.interrupted : command_fail(call, &err);
     json_decref(result.artifacts.rows);
     json_decref(result.caches);
@@ -652,7 +512,8 @@ const struct command run_command = {
         "after what it left running was killed. GUEST is a path or a pattern (*, ?, []), relative to "
         "the command's directory; HOST is what it is to be called, or a directory when it ends with a "
         "slash, is one, or GUEST is a pattern; without it, the current directory. A file replaces one "
-        "of its name, a directory is added to one. Nothing appears before it is whole. What is missing "
+        "of its name, a directory is added to one. Nothing appears before it is whole, and files keep "
+        "the time of their last change. What is missing "
         "is said, and is in the report, which has size and SHA-256 of each file.\n\n"
         "The first Ctrl-C (SIGINT, as SIGTERM, SIGHUP, SIGQUIT) is passed on to the command; a second "
         "one, "

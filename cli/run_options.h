@@ -11,10 +11,10 @@
 
 /* Numbers that are 0 and texts that are NULL were not given. */
 struct run_options {
-    const char *file, *engine, *image;
+    const char *file, *engine, *jail, *image;
     uint64_t cpus, memory, disk, timeout, artifact_limit;
     struct word_list env, shares, caches, allow, publish, secrets, env_secrets, for_hosts, artifacts;
-    const char *entrypoint, *workdir, *user, *kernel, *report, *net, *expect_state;
+    const char *entrypoint, *workdir, *user, *kernel, *report, *trace, *net, *expect_state;
     bool interactive, tty, verbose, quiet, audit, artifact_required;
     bool trusted; /* the command line's alone */
 };

@@ -234,6 +234,23 @@ OPTIONS
     [ -z "$(ls -A home/bench 2>/dev/null)" ]
 }
 
+@test "bench boot refuses what it does not know, and times a start of any place" {
+    run -125 --separate-stderr "$DAYFLY" bench boot --memory 1GiB,2XB
+    [[ "$stderr" = "dayfly bench boot: --memory: "* ]]
+    run -125 --separate-stderr "$DAYFLY" bench boot --cpus 1,0
+    [[ "$stderr" = "dayfly bench boot: --cpus: "* ]]
+    run -125 --separate-stderr "$DAYFLY" bench boot --engine none --image host --cpus "$(seq -s, 1 17)"
+    [ "$stderr" = "dayfly bench boot: --cpus: more than 16" ]
+    run -125 --separate-stderr "$DAYFLY" bench boot extra
+    "$DAYFLY" bench boot --engine none --image host -n 2 > text
+    grep -q '^engine none, image host, 2 rounds$' text
+    grep -qE '^words .* [0-9.]+ +\([0-9.]+ to [0-9.]+\)$' text
+    "$DAYFLY" run --engine none --trace trace.json host -- true
+    grep -q '"started"' trace.json
+    run -125 --separate-stderr "$DAYFLY" run --engine none --trace /nowhere/at/all host -- true
+    [[ "$stderr" = "dayfly run: --trace: "*": No such file or directory" ]]
+}
+
 @test "bench measures bare metal anywhere, and says it in four ways" {
     mkdir source
     echo one > source/file

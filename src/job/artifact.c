@@ -147,6 +147,7 @@ struct receiver {
     int file_fd;
     char file[PROTO_RECORD_NAME_MAX + 1]; /* below the match */
     uint64_t file_bytes;
+    struct timespec file_time; /* when the guest changed it; tv_sec < 0: unknown */
     struct hasher hasher;
     int error; /* which ended it: -errno */
 };
@@ -328,7 +329,9 @@ static int make_file(struct receiver *rx, const struct proto_record *r)
         return -errno;
     snprintf(rx->file, sizeof(rx->file), "%s", r->name);
     rx->file_bytes = 0;
-    return hasher_begin(&rx->hasher);
+    proto_record_time_take(r->text, &rx->file_time);
+    hasher_begin(&rx->hasher);
+    return 0;
 }
 
 static int make_entry(struct receiver *rx, const struct proto_record *r)
@@ -411,12 +414,14 @@ static int end_file(void *opaque, uint32_t code)
     struct receiver *rx = opaque;
     struct digest digest;
     char hex[DIGEST_HEX_BYTES];
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, rx->file_time};
+    /* Where the file system keeps no such time, it has its own. */
+    if (rx->file_time.tv_sec >= 0)
+        (void)futimens(rx->file_fd, times);
     close_fd(&rx->file_fd);
-    int hashed = hasher_finish(&rx->hasher, &digest);
     if (code)
         return drop_file(rx, code);
-    if (hashed < 0)
-        return fail(rx, EIO, "SHA-256");
+    hasher_digest(&rx->hasher, &digest);
     int r = add_here(rx, rx->file, "sha256", json_string(digest_hex(&digest, hex)));
     json_t *row = json_array_get(rx->rows, json_array_size(rx->rows) - 1);
     if (r == 0 && json_object_set_new(row, "bytes", json_integer((json_int_t)rx->file_bytes)) < 0)
@@ -443,8 +448,6 @@ static int take_bytes(void *opaque, const uint8_t *bytes, size_t len)
 static void finish(struct receiver *rx)
 {
     close_fd(&rx->file_fd);
-    if (rx->hasher.evp)
-        hasher_finish(&rx->hasher, NULL);
     end_match(rx);
     json_decref(rx->names);
 }

@@ -4,19 +4,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/firm.h"
+#include "util/held_dir.h"
 #include "util/tree.h"
 
 #define STAGE_PREFIX ".dayfly-artifact-"
@@ -26,59 +24,12 @@
 /* -- the directory of ours ----------------------------------------------------------------------------
  */
 
-static void remove_if_abandoned(int dir_fd, const char *path, const char *name,
-                                const struct sweep *sweep)
-{
-    struct stat st;
-    _cleanup_close_ int old = openat(dir_fd, name, OPEN_DIRECTORY);
-    if (old < 0 || fstat(old, &st) < 0 || st.st_uid != geteuid() || flock(old, LOCK_EX | LOCK_NB) < 0)
-        return;
-    int r = sweep_removes(sweep) ? tree_remove(dir_fd, name) : 0;
-    sweep_tell(sweep, "artifact", r, "%s/%s", path, name);
-}
-
-static void remove_abandoned(int dir_fd, const char *path, const struct sweep *sweep)
-{
-    int fd = openat(dir_fd, ".", OPEN_DIRECTORY);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir) {
-        close_fd(&fd);
-        return;
-    }
-    for (struct dirent *e; (e = readdir(dir));)
-        if (strncmp(e->d_name, STAGE_PREFIX, strlen(STAGE_PREFIX)) == 0)
-            remove_if_abandoned(dir_fd, path, e->d_name, sweep);
-    closedir(dir);
-}
-
 int artifact_place_sweep(const char *path, const struct sweep *sweep, struct dayfly_err *err)
 {
     _cleanup_close_ int dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
         return err_errno(err, errno, "%.200s", path);
-    remove_abandoned(dir_fd, path, sweep);
-    return 0;
-}
-
-/* -EAGAIN: another runner took it for abandoned before it was locked. */
-static int make_stage(struct artifact_place *place)
-{
-    uint64_t number;
-    struct stat mine, named;
-    if (getrandom(&number, sizeof(number), 0) != sizeof(number))
-        return -EIO;
-    snprintf(place->stage, sizeof(place->stage), STAGE_PREFIX "%012" PRIx64,
-             number & UINT64_C(0xffffffffffff));
-    if (mkdirat(place->dir_fd, place->stage, 0700) < 0)
-        return errno == EEXIST ? -EAGAIN : -errno;
-    _cleanup_close_ int fd = openat(place->dir_fd, place->stage, OPEN_DIRECTORY);
-    if (fd < 0)
-        return errno == ENOENT ? -EAGAIN : -errno;
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &mine) < 0 ||
-        fstatat(place->dir_fd, place->stage, &named, AT_SYMLINK_NOFOLLOW) < 0 ||
-        mine.st_ino != named.st_ino)
-        return -EAGAIN;
-    place->stage_fd = steal_fd(&fd);
+    held_dir_sweep(dir_fd, path, STAGE_PREFIX, "artifact", sweep);
     return 0;
 }
 
@@ -88,15 +39,13 @@ int artifact_place_open(struct artifact_place *place, const char *firm, struct d
     int r = place->dir_fd = firm_open(firm, 0755, err);
     if (r < 0)
         return r;
-    remove_abandoned(place->dir_fd, firm, NULL);
-    do
-        r = make_stage(place);
-    while (r == -EAGAIN);
+    held_dir_sweep(place->dir_fd, firm, STAGE_PREFIX, "artifact", NULL);
+    r = place->stage_fd = held_dir_make(place->dir_fd, STAGE_PREFIX, place->stage);
     if (r < 0) {
         err_errno(err, -r, "make a directory in %.200s", firm);
         close_fd(&place->dir_fd);
     }
-    return r;
+    return MIN(r, 0);
 }
 
 void artifact_place_drop(struct artifact_place *place)

@@ -14,13 +14,14 @@
 #include <stddef.h>
 
 #include "dayfly/error.h"
+#include "util/held_dir.h"
 #include "util/sweep.h"
 
 #define PLACE_NEW "new" /* what is being made, in the directory of ours */
 
 struct artifact_place {
-    int dir_fd, stage_fd; /* -1: not open */
-    char stage[32];       /* the name of the directory of ours */
+    int dir_fd, stage_fd;            /* -1: not open */
+    char stage[HELD_DIR_NAME_BYTES]; /* the name of the directory of ours */
 };
 
 /* Make the directory (of util/firm.h) if it is missing, and the one of ours in it. Returns 0 or

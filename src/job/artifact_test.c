@@ -139,6 +139,24 @@ static void test_a_file_with_size_and_digest(void **state)
     assert_names(".", 3);
 }
 
+static void test_files_keep_the_time_of_their_change(void **state)
+{
+    struct both *b = *state;
+    struct job_artifact_result r =
+        COLLECT(b,
+                "mkdir d; echo a >d/a; echo b >d/b; touch -d '2001-02-03 04:05:06.789 UTC' d/a;"
+                "touch -d '1901-01-01 UTC' d/b",
+                "d");
+    struct stat st;
+    assert_int_equal(stat("d/a", &st), 0);
+    assert_int_equal(st.st_mtim.tv_sec, 981173106);
+    assert_int_equal(st.st_mtim.tv_nsec, 789000000);
+    assert_int_equal(stat("d/b", &st), 0); /* before 1970: when it came */
+    assert_true(st.st_mtim.tv_sec > 1500000000);
+    assert_false(r.skipped || r.failed.code);
+    json_decref(r.rows);
+}
+
 static void test_patterns_and_what_is_missing(void **state)
 {
     struct both *b = *state;
@@ -421,6 +439,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_BOTH(test_a_file_with_size_and_digest),
+        WITH_BOTH(test_files_keep_the_time_of_their_change),
         WITH_BOTH(test_patterns_and_what_is_missing),
         WITH_BOTH(test_a_directory_with_all_sorts_of_things),
         WITH_BOTH(test_names_need_not_be_text),

@@ -226,7 +226,7 @@ static const char *promote(struct job_caches *c, size_t i, json_t *row)
     struct dayfly_err err = {0};
     uint64_t begin = clock_ns();
     int r = cache_view_promote(&c->caches, &c->views[i], &done, &err);
-    json_object_set_new(row, "ms", json_real((double)((clock_ns() - begin) / 1000) / 1000.0));
+    json_object_set_new(row, "ms", json_ms(clock_ns() - begin));
     if (r < 0) {
         text_make_printable(err.msg); /* JSON is UTF-8, a folder's name need not be */
         json_object_set_new(row, "why", json_string(err.msg));

@@ -95,6 +95,8 @@ static void fill_result(const struct guest_session *s, struct guest_result *out)
     out->out_bytes = s->out[0].bytes;
     out->err_bytes = s->out[1].bytes;
     out->wall_ns = s->exit.wall_ns;
+    out->started_ns = s->started_ns;
+    out->ended_ns = s->ended_ns;
     if (!s->over) {
         out->outcome = GUEST_NONE;
     } else if (s->refused) {

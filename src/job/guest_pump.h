@@ -37,9 +37,10 @@ struct guest_result {
     int code;
     int signal;
     struct proto_exec_failed refused;
-    bool timed_out;   /* deadline_ns passed */
-    int interrupted;  /* the first of the four signals that was passed on, or 0 */
-    uint64_t wall_ns; /* of the command, by the guest's clock */
+    bool timed_out;                /* deadline_ns passed */
+    int interrupted;               /* the first of the four signals that was passed on, or 0 */
+    uint64_t wall_ns;              /* of the command, by the guest's clock */
+    uint64_t started_ns, ended_ns; /* when the agent's word came, by ours; 0: it did not */
     uint64_t in_bytes, out_bytes, err_bytes;
 };
 

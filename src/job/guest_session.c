@@ -193,6 +193,7 @@ static int take_started(struct guest_session *s, const struct proto_frame *f)
     if (s->started || proto_started_decode(&m, f->payload, f->len) < 0)
         return -EPROTO;
     s->started = true;
+    s->started_ns = clock_ns();
     s->in_credit = m.stdin_window;
     return 0;
 }
@@ -229,6 +230,7 @@ int guest_session_frame(struct guest_session *s, const struct proto_frame *f)
         if (!s->out[0].end || !s->out[1].end || proto_exit_decode(&s->exit, f->payload, f->len) < 0)
             return -EPROTO;
         s->over = true;
+        s->ended_ns = clock_ns();
         s->in_fd = -1;
         return 0;
     default:

@@ -46,6 +46,7 @@ struct guest_sink {
 struct guest_session {
     uint32_t id;
     bool started;
+    uint64_t started_ns, ended_ns; /* CLOCK_MONOTONIC; 0: not yet */
     bool over;    /* the guest is done with it: exit says how, or failed when it was refused */
     bool refused; /* it never ran */
     struct proto_exit exit;

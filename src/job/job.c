@@ -120,7 +120,11 @@ static int open_parts(struct run *run, struct dayfly_err *err)
         r = err_set(err, ENOTSUP, "--for-host needs a machine: engine kvm or tcg");
     if (r == 0)
         r = run->place->ops->open(run->place, err);
-    return r < 0 ? r : settle_caches(run, err);
+    if (r == 0)
+        r = settle_caches(run, err);
+    if (r == 0)
+        trace_mark(options->trace, TRACE_OPENED);
+    return r;
 }
 
 /* Once the parts are open. */
@@ -154,6 +158,7 @@ static int create(struct run *run, struct dayfly_err *err)
     if (options->chosen)
         options->chosen(options->opaque, place->ops->engine(place), place->ops->why(place));
     run->timings.create_ns = since(run);
+    trace_mark(options->trace, TRACE_CREATED);
     return 0;
 }
 
@@ -192,6 +197,20 @@ static void fill_setup(struct proto_setup *setup)
         setup->entropy_len = 0;
 }
 
+/* What the agent says of its clock is hostile: no more of it is believed than lies within this run. */
+static void mark_boot(const struct run *run, const struct proto_hello *hello)
+{
+    struct trace *trace = run->options->trace;
+    uint64_t now = clock_ns(), most = now - run->start_ns;
+    trace_mark_at(trace, TRACE_HELLO, now);
+    trace_mark_at(trace, TRACE_AGENT, now - MIN(hello->age_ns, most));
+    /* Elsewhere the kernel is the host's, and has run for long. */
+    if (run->options->wall == JOB_IN_MACHINE)
+        trace_mark_at(trace, TRACE_KERNEL,
+                      now - MIN(hello->age_ns, most) -
+                          MIN(hello->start_ns, most - MIN(hello->age_ns, most)));
+}
+
 static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
 {
     const struct guest_wait wait = {
@@ -218,6 +237,7 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
     if (r < 0)
         return r;
     run->timings.boot_ns = since(run) - MIN(hello.age_ns, since(run) - run->timings.create_ns);
+    mark_boot(run, &hello);
 
     /* Large, for a stack that helpers share. */
     _cleanup_free_ struct proto_setup *setup = malloc(sizeof(*setup));
@@ -230,6 +250,8 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
     explicit_bzero(setup, sizeof(*setup));
     if (r == 0)
         run->timings.ready_ns = since(run);
+    if (r == 0)
+        trace_mark(run->options->trace, TRACE_READY);
     return r;
 }
 
@@ -366,7 +388,13 @@ static int run_one(struct run *run, const char *const *argv, const char *const *
     };
     uint32_t session;
     int r = guest_exec(run->guest, &command, &session, err);
-    return r < 0 ? r : guest_pump(run->guest, session, &pump, result, err);
+    if (r == 0)
+        r = guest_pump(run->guest, session, &pump, result, err);
+    if (r == 0 && result->started_ns)
+        trace_mark_at(options->trace, TRACE_STARTED, result->started_ns);
+    if (r == 0 && result->ended_ns)
+        trace_mark_at(options->trace, TRACE_ENDED, result->ended_ns);
+    return r;
 }
 
 static int run_steps(struct run *run, const char *const *env, uint64_t deadline_ns,
@@ -557,6 +585,13 @@ static void begin_report(const struct run *run, struct report_facts *facts, stru
     result->report = report_begin(facts, &state, &result->guest);
 }
 
+/* -EINTR tells the caller of a signal to the run; a call of ours that was cut short is a host that
+ * failed. */
+static int outcome(int r, const struct job_result *result)
+{
+    return r == -EINTR && !result->interrupted ? -EIO : r;
+}
+
 int job_run(const struct job_options *options, struct job_result *result, struct dayfly_err *err)
 {
     static const struct place_ops *const places[] = {
@@ -576,6 +611,7 @@ int job_run(const struct job_options *options, struct job_result *result, struct
     bool ran = r == 0;
     if (ran && ops->writes_back && writes_to_shares(&run.given))
         r = write_back(&run, &result->interrupted, err);
+    r = outcome(r, result);
     say(&run, NULL);
     if (r < 0 && r != -EINTR) {
         /* A place that died is the cause of whatever failed after it. */
@@ -591,8 +627,9 @@ int job_run(const struct job_options *options, struct job_result *result, struct
         begin_report(&run, &facts, result);
     run_finish(&run);
     run.timings.destroy_ns = clock_ns() - end;
+    trace_mark(options->trace, TRACE_DESTROYED);
     int kept = end_caches(&run, r == 0 && has_succeeded(result), result, err);
-    r = r < 0 ? r : kept;
+    r = r < 0 ? r : outcome(kept, result);
     run.timings.total_ns = since(&run);
     result->timings = run.timings;
     if (result->report && report_end(result->report, &result->timings) < 0) {

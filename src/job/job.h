@@ -24,6 +24,7 @@
 #include "job/secret.h"
 #include "job/share.h"
 #include "util/log.h"
+#include "util/trace.h"
 
 #define JOB_DEFAULT_MEMORY_BYTES (UINT64_C(1) << 30)
 #define JOB_DEFAULT_DISK_BYTES   (UINT64_C(10) << 30)
@@ -66,6 +67,7 @@ struct job_options {
     uint64_t artifact_limit_bytes;
     enum job_wall wall;
     enum dayfly_engine engine;
+    enum dayfly_jail jail; /* of a machine */
     unsigned cpus;         /* 0: as many as the host has; of a machine at most 8 */
     uint64_t memory_bytes; /* 0: a machine has JOB_DEFAULT_MEMORY_BYTES, others have no limit */
     uint64_t disk_bytes;   /* 0: JOB_DEFAULT_DISK_BYTES, or what memory there is for it */
@@ -86,6 +88,7 @@ struct job_options {
     void (*chosen)(void *opaque, const char *engine, const char *why);
     void *opaque;
     const struct log *log;
+    struct trace *trace; /* NULL: nobody wants to know */
 };
 
 /* Nanoseconds since job_run began, but for `command` and `destroy`, which are lengths. 0: not reached.

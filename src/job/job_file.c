@@ -2,6 +2,8 @@
 #include "job/job_file.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,6 +166,23 @@ static void tell(struct validator *v, const char *where, const struct dayfly_err
     validate_fault(v, where, NULL, "%s", why->msg);
 }
 
+/* Keep an entry as the word that says the same on the command line, which is returned; NULL when there
+ * is no memory for it, which is reported. */
+__attribute__((format(printf, 4, 5))) static const char *
+keep_word(struct validator *v, const char *where, struct schema_words *words, const char *format, ...)
+{
+    _cleanup_free_ char *word = NULL;
+    va_list args;
+    va_start(args, format);
+    if (vasprintf(&word, format, args) < 0)
+        word = NULL;
+    va_end(args);
+    if (word && schema_append_word(words, word) == 0)
+        return words->words[words->count - 1];
+    validate_fault(v, where, NULL, "out of memory");
+    return NULL;
+}
+
 static void check_step(struct validator *v, const struct job_file *file, size_t i)
 {
     const struct job_file_step *step = &file->steps[i];
@@ -182,19 +201,14 @@ static void make_share(struct validator *v, struct job_file *file, size_t i)
     struct dayfly_err err = {0};
     struct job_share *parsed;
     place where;
-    _cleanup_free_ char *word = NULL;
     snprintf(where, sizeof(where), "shares[%zu]", i);
     if (!share->source || !share->path)
         return; /* reported: they are required */
-    if (asprintf(&word, "%s:%s%s%s", share->source, share->path, share->options ? ":" : "",
-                 share->options ? share->options : "") < 0)
-        word = NULL;
-    if (!word || schema_append_word(&file->share_words, word) < 0) {
-        validate_fault(v, where, NULL, "out of memory");
+    const char *word = keep_word(v, where, &file->share_words, "%s:%s%s%s", share->source, share->path,
+                                 share->options ? ":" : "", share->options ? share->options : "");
+    if (!word)
         return;
-    }
-    const char *const words[] = {word};
-    if (job_shares_parse(words, 1, &parsed, &err) < 0)
+    if (job_shares_parse(&word, 1, &parsed, &err) < 0)
         tell(v, where, &err);
     else
         job_shares_free(parsed, 1);
@@ -206,16 +220,12 @@ static void make_cache(struct validator *v, struct job_file *file, size_t i)
     struct dayfly_err err = {0};
     struct job_cache *parsed;
     place where;
-    _cleanup_free_ char *word = NULL;
     snprintf(where, sizeof(where), "caches[%zu]", i);
     if (!cache->name || !cache->path)
         return; /* reported: they are required */
-    if (asprintf(&word, "%s:%s:%s", cache->name, cache->path, job_cache_policies[cache->policy]) < 0)
-        word = NULL;
-    if (!word || schema_append_word(&file->cache_words, word) < 0) {
-        validate_fault(v, where, NULL, "out of memory");
+    if (!keep_word(v, where, &file->cache_words, "%s:%s:%s", cache->name, cache->path,
+                   job_cache_policies[cache->policy]))
         return;
-    }
     /* With those before it: a name is there once. */
     if (job_caches_parse((const char *const *)file->cache_words.words, file->cache_words.count, &parsed,
                          &err) < 0)
@@ -227,18 +237,14 @@ static void make_secret(struct validator *v, struct job_file *file, size_t i)
 {
     const struct job_file_secret *secret = &file->secrets[i];
     place where;
-    _cleanup_free_ char *word = NULL;
     snprintf(where, sizeof(where), "secrets[%zu]", i);
     if (!secret->name)
         return;
     if (secret->env && secret->file)
         validate_fault(v, where, "leave out one of the two", "it has both env and file");
     const char *source = secret->file ? secret->file : secret->env ? secret->env : secret->name;
-    if (asprintf(&word, "%s=%s:%s", secret->name, secret->file ? "file" : "env", source) < 0)
-        word = NULL;
-    if (!word ||
-        schema_append_word(secret->variable ? &file->env_secret_words : &file->secret_words, word) < 0)
-        validate_fault(v, where, NULL, "out of memory");
+    keep_word(v, where, secret->variable ? &file->env_secret_words : &file->secret_words, "%s=%s:%s",
+              secret->name, secret->file ? "file" : "env", source);
 }
 
 static void check_artifact(struct validator *v, struct job_file *file, size_t i)

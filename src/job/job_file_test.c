@@ -1,36 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "job/job_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "util/arith.h"
-#include "util/cleanup.h"
-#include "util/io.h"
-#include "util/testing.h"
-#include "util/tree.h"
+#include "util/testing_files.h"
 
 /* A directory with a job file in it, as the working directory. */
 static int enter(void **state)
 {
-    char *dir = strdup("/tmp/job-file-test.XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(chdir(dir), 0);
+    enter_folder(state);
     assert_int_equal(mkdir("in", 0755), 0);
     assert_int_equal(mkdir("in/src", 0755), 0);
-    *state = dir;
-    return 0;
-}
-
-static int leave(void **state)
-{
-    assert_int_equal(chdir("/"), 0);
-    assert_int_equal(tree_remove(AT_FDCWD, *state), 0);
-    free(*state);
     return 0;
 }
 
@@ -225,20 +204,11 @@ static void test_a_job_is_told_from_a_machine(void **state)
 
 static void test_the_document_is_the_generated_text(void **state)
 {
-    _cleanup_free_ char *generated = NULL;
-    _cleanup_free_ char *document = NULL;
-    size_t bytes;
-    FILE *out = open_memstream(&generated, &bytes);
-    assert_non_null(out);
-    job_file_print_reference(out);
-    fclose(out);
-    assert_int_equal(
-        io_read_file(AT_FDCWD, DAYFLY_SOURCE_ROOT "/doc/job-file.md", 1 << 20, &document, NULL), 0);
-    if (strcmp(generated, document) != 0)
-        fail_msg("doc/job-file.md is out of date: build/cli/dayfly help job-file > doc/job-file.md");
+    assert_document(DAYFLY_SOURCE_ROOT "/doc/job-file.md", job_file_print_reference,
+                    "build/cli/dayfly help job-file >doc/job-file.md");
 }
 
-#define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, enter, leave)
+#define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, enter, leave_folder)
 
 int main(void)
 {

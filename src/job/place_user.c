@@ -58,6 +58,9 @@ static int check_options(const struct job_options *options, struct dayfly_err *e
             "machine (--engine kvm or tcg)");
     if (options->kernel)
         return err_set(err, ENOTSUP, "engine user runs on the host's kernel: leave --kernel away");
+    if (options->jail != DAYFLY_JAIL_AUTO)
+        return err_set(err, ENOTSUP,
+                       "engine user has no monitor to lock up: leave --jail away, or take a machine");
     if (options->net && options->net->present && options->net->mode != DAYFLY_NET_NAT)
         return err_set(err, ENOTSUP, "engine user has --net nat and none");
     /* They would have the job's uid, which is nobody's soon. A cache's get their owner later. */

@@ -16,6 +16,7 @@
 #include "util/cleanup.h"
 #include "util/err.h"
 #include "util/io.h"
+#include "util/json.h"
 #include "util/text.h"
 
 int64_t report_overhead(pid_t helper)
@@ -58,6 +59,11 @@ static json_t *shares_json(const struct start_state *state)
     return list;
 }
 
+static json_t *jail_json(const struct report_facts *facts)
+{
+    return json_pack("{s:b, s:s}", "whole", facts->jail_lacks[0] == '\0', "lacks", facts->jail_lacks);
+}
+
 json_t *report_begin(const struct report_facts *facts, const struct start_state *state,
                      const struct guest_result *guest)
 {
@@ -70,18 +76,13 @@ json_t *report_begin(const struct report_facts *facts, const struct start_state 
                                start_state_json(state), "shares", shares_json(state), "network",
                                facts->network, "exit", exit_json(guest), "resources", resources);
     bool whole = report &&
+                 (!facts->jail_lacks || json_object_set_new(report, "jail", jail_json(facts)) == 0) &&
                  (!facts->artifacts || json_object_set(report, "artifacts", facts->artifacts) == 0) &&
                  (!facts->steps || json_object_set(report, "steps", facts->steps) == 0);
     if (whole)
         return report;
     json_decref(report);
     return NULL;
-}
-
-static json_t *ms(uint64_t ns)
-{
-    /* Microseconds are as fine as anybody measures; more digits only look precise. */
-    return json_real((double)(ns / 1000) / 1000.0);
 }
 
 int report_step(json_t **steps, const char *name, uint64_t ns, const struct guest_result *guest)
@@ -96,7 +97,7 @@ int report_step(json_t **steps, const char *name, uint64_t ns, const struct gues
     }
     text_make_printable(printable);
     if (json_object_set_new(row, "name", json_string(printable)) < 0 ||
-        json_object_set_new(row, "ms", ms(ns)) < 0) {
+        json_object_set_new(row, "ms", json_ms(ns)) < 0) {
         json_decref(row);
         return -ENOMEM;
     }
@@ -105,8 +106,9 @@ int report_step(json_t **steps, const char *name, uint64_t ns, const struct gues
 
 int report_end(json_t *report, const struct job_timings *t)
 {
-    json_t *timings = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "create", ms(t->create_ns), "boot",
-                                ms(t->boot_ns), "ready", ms(t->ready_ns), "command", ms(t->command_ns),
-                                "destroy", ms(t->destroy_ns), "total", ms(t->total_ns));
+    json_t *timings =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "create", json_ms(t->create_ns), "boot",
+                  json_ms(t->boot_ns), "ready", json_ms(t->ready_ns), "command", json_ms(t->command_ns),
+                  "destroy", json_ms(t->destroy_ns), "total", json_ms(t->total_ns));
     return json_object_set_new(report, "timings_ms", timings) < 0 ? -ENOMEM : 0;
 }

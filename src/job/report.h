@@ -16,6 +16,7 @@
  *   steps         when there are some: [{name, ms, code, signal, timed_out}], of those that ran
  *   artifacts     when there were to be some: rows as in job/artifact.h
  *   caches        when there are some: rows as in job/cache.h; by job.c, when they have been promoted
+ *   jail          of a machine: {whole, lacks}, as dayfly_vm_jail says
  *   resources     {cpu_ms, guest_memory_peak_bytes, overhead_bytes}
  */
 
@@ -29,6 +30,7 @@ struct job_timings;
 
 struct report_facts {
     const char *image, *engine, *why, *kernel_release;
+    const char *jail_lacks; /* dayfly_vm_jail; NULL: there is no machine */
     struct proto_stat stat;
     int64_t overhead_bytes; /* negative: not known */
     json_t *network;        /* from job_net_report; taken */

@@ -5,11 +5,11 @@ load common
 
 @test "files, patterns and directories come out, with size and digest in the report" {
     cd "$TEST_DIR"
-    run job --workdir /root --artifact out.bin --artifact '/logs/*.log:logs' --artifact /tree:copy \
+    run job --workdir /tmp --artifact out.bin --artifact '/tmp/logs/*.log:logs' --artifact /tmp/tree:copy \
         --report report.json -- sh -c '
-        head -c 300000 /dev/urandom >/root/out.bin; sha256sum </root/out.bin
-        mkdir -p /logs /tree/a/b; echo one >/logs/1.log; echo two >/logs/2.log; echo no >/logs/3.txt
-        echo deep >/tree/a/b/c; ln -s a/b/c /tree/link; chmod 4755 /tree/a/b/c'
+        head -c 300000 /dev/urandom >out.bin; sha256sum <out.bin
+        mkdir -p logs tree/a/b; echo one >logs/1.log; echo two >logs/2.log; echo no >logs/3.txt
+        echo deep >tree/a/b/c; ln -s a/b/c tree/link; chmod 4755 tree/a/b/c'
     [ "$status" -eq 0 ]
     [ "${lines[0]}" = "$(sha256sum <out.bin)" ]
     [ "$(cat logs/1.log logs/2.log)" = $'one\ntwo' ]
@@ -25,15 +25,16 @@ load common
 
 @test "they come out of a job that failed, and of one that was ended" {
     cd "$TEST_DIR"
-    run job --artifact /log -- sh -c 'echo it broke >/log; exit 3'
+    run job --artifact /tmp/log -- sh -c 'echo it broke >/tmp/log; exit 3'
     [ "$status" -eq 3 ]
     [ "$(cat log)" = "it broke" ]
-    run job --timeout 2s --artifact /log -- sh -c 'echo too slow >/log; (while :; do echo on >>/log.d; done) & sleep 1000'
+    run job --timeout 2s --artifact /tmp/log -- sh -c 'echo too slow >/tmp/log; (while :; do echo on >>/tmp/log.d; done) & sleep 1000'
     [ "$status" -eq 124 ]
     [ "$(cat log)" = "too slow" ]
 }
 
 @test "a missing one is said, and is a failure only when it is required" {
+    user_or_long
     cd "$TEST_DIR"
     run job --artifact /none --report report.json -- true
     [ "$status" -eq 0 ]
@@ -47,32 +48,34 @@ load common
 
 @test "a guest fills no disk, and leaves no half of a file" {
     cd "$TEST_DIR"
-    run job --artifact /big --artifact-limit 1MiB -- sh -c 'head -c 2000000 /dev/zero >/big'
+    run job --artifact /tmp/big --artifact-limit 1MiB -- sh -c 'head -c 2000000 /dev/zero >/tmp/big'
     [ "$status" -eq 125 ]
     [[ "$output" == *1MiB* ]]
     [ "$(ls -A | grep -v host.before)" = "" ]
     # What has no size on its disk has one here.
-    run job --artifact /sparse --artifact-limit 1MiB -- truncate -s 1099511627776 /sparse
+    run job --artifact /tmp/sparse --artifact-limit 1MiB -- truncate -s 1099511627776 /tmp/sparse
     [ "$status" -eq 125 ]
     [ ! -e sparse ]
 }
 
 @test "links, devices and pipes lead nowhere" {
     cd "$TEST_DIR"
-    run job --artifact /out -- sh -c '
-        mkdir /out; ln -s /etc/passwd /out/abs; ln -s ../../.. /out/up; mkfifo /out/pipe; mknod /out/dev c 1 5
-        echo fine >/out/fine'
+    run job --workdir /tmp --artifact out -- sh -c '
+        mkdir out; ln -s /etc/passwd out/abs; ln -s ../../.. out/up; mkfifo out/pipe
+        if [ "$(id -u)" = 0 ]; then mknod out/dev c 1 5; fi
+        echo fine >out/fine'
     [ "$status" -eq 0 ]
     [ "$(ls -A out)" = fine ]
-    [[ "$output" == *"/out/abs was left out"* ]]
-    [[ "$output" == *"/out/dev was left out"* ]]
+    [[ "$output" == *"out/abs was left out"* ]]
+    [[ "$output" == *"out/pipe was left out"* ]]
+    [ "$ENGINE" = user ] || [[ "$output" == *"out/dev was left out"* ]]
 }
 
 @test "a killed runner's half is removed by the next one" {
     cd "$TEST_DIR"
     mkfifo in
-    "$DAYFLY" run -i --engine "$ENGINE" --cpus 1 --memory 256MiB --artifact /endless tests -- \
-        sh -c 'truncate -s 1099511627776 /endless; echo ready; read -r _' <in >ready &
+    "$DAYFLY" run -i --engine "$ENGINE" --cpus 1 --memory 256MiB --artifact /tmp/endless tests -- \
+        sh -c 'truncate -s 1099511627776 /tmp/endless; echo ready; read -r _' <in >ready &
     local pid=$!
     exec 7>in
     timeout "$LIMIT" sh -c 'until grep -q ready ready; do :; done'

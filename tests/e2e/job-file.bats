@@ -10,7 +10,7 @@ file_job() {
     timeout -k 10 "$LIMIT" "$DAYFLY" run --engine "$ENGINE" -f "$file" "$@"
 }
 
-@test "a job with steps, a share, a secret and an artifact, twice from the same state" {
+@test "a job with steps, a share, a cache, a secret and an artifact, twice from the same state" {
     mkdir -p "$TEST_DIR/place/src"
     echo "a source" >"$TEST_DIR/place/src/source"
     cat >"$TEST_DIR/place/job.yaml" <<'YAML'
@@ -20,6 +20,8 @@ memory: 256MiB
 workdir: /src
 shares:
   - {source: src, path: /src, options: cow}
+caches:
+  - {name: objects, path: /objects, policy: promote}
 env: {LEVEL: "3", WHO: file}
 secrets:
   - {name: KEY, env: THE_KEY}
@@ -28,14 +30,16 @@ steps:
     run: |
       cat source >built
       echo "level $LEVEL for $WHO" >>built
-  - command: [sh, -c, "cat built; cat /run/secrets/KEY"]
+      cp /objects/built before 2>/dev/null || echo nothing >before
+      cp built /objects
+  - command: [sh, -c, "cat built before; cat /run/secrets/KEY"]
 artifacts:
   - {path: built, to: out/}
 report: report.json
 YAML
     "$DAYFLY" validate "$TEST_DIR/place/job.yaml"
     export THE_KEY=hunter22hunter22
-    run file_job "$TEST_DIR/place/job.yaml" --env WHO=me
+    run file_job "$TEST_DIR/place/job.yaml" --audit --env WHO=me
     [ "$status" -eq 0 ]
     [[ "$output" == *"[1/2] build"* ]]
     [[ "$output" == *"[2/2] step 2"* ]]
@@ -46,9 +50,11 @@ YAML
     [ "$(jq -r '[.steps[] | "\(.name)=\(.code)"] | join(" ")' "$TEST_DIR/place/report.json")" = "build=0 step 2=0" ]
     local digest
     digest=$(jq -r .start_state.digest "$TEST_DIR/place/report.json")
-    # The same again, and only that.
-    run file_job "$TEST_DIR/place/job.yaml" --expect-state "$digest"
+    [ "$(jq -c '[.audit.clean, .caches[0].outcome]' "$TEST_DIR/place/report.json")" = '[true,"untrusted"]' ]
+    # The same again, and only that: what the first one put into the cache nobody vouched for.
+    run file_job "$TEST_DIR/place/job.yaml" --audit --expect-state "$digest"
     [ "$status" -eq 0 ]
+    [[ "$output" == *nothing* ]]
     [ "$(jq -r .start_state.digest "$TEST_DIR/place/report.json")" = "$digest" ]
     run file_job "$TEST_DIR/place/job.yaml" --expect-state "$digest" --memory 272MiB
     [ "$status" -eq 125 ]
@@ -62,15 +68,15 @@ image: tests
 cpus: 1
 memory: 256MiB
 steps:
-  - run: echo one; sleep 1000 & echo $! >/pid
+  - run: echo one; sleep 1000 & echo $! >/tmp/pid
   - name: check
     run: |
-      kill -0 $(cat /pid)
+      kill -0 $(cat /tmp/pid)
       false
       echo not here
   - run: echo never
 artifacts:
-  - {path: /pid}
+  - {path: /tmp/pid}
 YAML
     cd "$TEST_DIR"
     run file_job job.yaml --report report.json
@@ -83,6 +89,7 @@ YAML
 }
 
 @test "the time limit is of all steps together" {
+    user_or_long
     printf 'image: tests\ncpus: 1\nmemory: 256MiB\ntimeout: 3s\nsteps:\n  - run: sleep 1\n  - run: sleep 60\n' \
         >"$TEST_DIR/job.yaml"
     run file_job "$TEST_DIR/job.yaml"
@@ -90,6 +97,7 @@ YAML
 }
 
 @test "words on the command line are the command" {
+    user_or_long
     printf 'image: no-such\ncpus: 1\nmemory: 256MiB\nsteps:\n  - run: exit 9\n' >"$TEST_DIR/job.yaml"
     run file_job "$TEST_DIR/job.yaml" --image tests -- echo instead
     [ "$status" -eq 0 ]
@@ -108,6 +116,7 @@ YAML
 }
 
 @test "a signal that a step takes well ends the job all the same" {
+    user_or_long
     cat >"$TEST_DIR/job.yaml" <<'YAML'
 image: tests
 cpus: 1

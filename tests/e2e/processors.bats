@@ -30,3 +30,21 @@ YAML
     [[ "$output" == *"up with 2"* ]]
     nothing_left
 }
+
+@test "a jail that is required and is not to be had whole: the machine is not made" {
+    make_initrd
+    mkdir "$TEST_DIR/shared"
+    # Of the ids that a guest gives its files, some are kept: such shares go without landlock.
+    cat >"$TEST_DIR/machine.yaml" <<YAML
+cpus: 1
+memory: 256MiB
+linux: {kernel: $KERNEL, initrd: initrd}
+shares:
+  - {tag: files, path: shared, ids: identity}
+YAML
+    run timeout -k 10 "$LIMIT" "$DAYFLY" vm run --engine "$ENGINE" --jail required -f "$TEST_DIR/machine.yaml"
+    echo "$output"
+    [ "$status" -eq 125 ]
+    [[ "$output" == *"the jail is required, but what serves the guest (file server) lacks"* ]]
+    nothing_left
+}

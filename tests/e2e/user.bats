@@ -563,9 +563,11 @@ PY
     # This system again, in a guest that mounts them so.
     run timeout -k 10 "$LIMIT" "$DAYFLY" run --engine tcg --net none --memory 512MiB --share /:/h:ro tests -- sh -c '
         grep -q "cgroup2.*nsdelegate" /proc/mounts && ! grep -q "^cgroup " /proc/mounts || exit 4
+        mkdir /cli && mount --bind /h'"${DAYFLY%/*}"' /cli # which may be below /tmp
         for d in proc sys dev; do mount --rbind /$d /h/$d; done
         for d in run tmp; do mount -t tmpfs none /h/$d; done
-        chroot /h '"$DAYFLY"' run --engine user --net none --memory 64MiB --cpus 1 --report /tmp/report.json host -- \
+        mkdir /h/tmp/cli && mount --bind /cli /h/tmp/cli
+        chroot /h /tmp/cli/dayfly run --engine user --net none --memory 64MiB --cpus 1 --report /tmp/report.json host -- \
             sh -c "id -u; cat /proc/self/cgroup; sleep 1000 &"
         grep why /h/tmp/report.json; find /sys/fs/cgroup -name "job-*"'
     echo "$output"
