@@ -29,6 +29,7 @@
 #include "fs/client.h"
 #include "fs/server.h"
 #include "util/arith.h"
+#include "util/testing_input.h"
 #include "util/tree.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -126,19 +127,6 @@ static void check_secret(const struct stat *before)
 }
 
 /* -- the program --------------------------------------------------------------------------------- */
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
-
-static uint8_t u8(struct input *in)
-{
-    if (in->left == 0)
-        return 0;
-    in->left--;
-    return *in->data++;
-}
 
 static size_t bytes(struct input *in, void *buf, size_t len)
 {

@@ -11,6 +11,7 @@
 
 #include "net/policy.h"
 #include "net/slirp.h"
+#include "net/testing_frame.h"
 #include "util/arith.h"
 #include "util/clock.h"
 
@@ -85,32 +86,21 @@ static const SlirpCb callbacks = {
     .notify = ignore,
 };
 
-static void put16(uint8_t *at, size_t value)
-{
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
 /* From 0.0.0.0:68 to 255.255.255.255:67, checksums as IPv4 wants them. */
 static size_t wrap_dhcp(uint8_t *frame, const uint8_t *message, size_t len)
 {
-    uint32_t total = 0;
     uint8_t *ip = frame + 14, *udp = frame + UDP_AT;
-    put16(frame + 12, 0x0800);
+    frame_put16(frame + 12, 0x0800);
     ip[0] = 0x45;
-    put16(ip + 2, DHCP_AT - 14 + len);
+    frame_put16(ip + 2, DHCP_AT - 14 + len);
     ip[8] = 64;
     ip[9] = IPPROTO_UDP;
     memset(ip + 16, 0xff, 4);
-    put16(udp, 68);
-    put16(udp + 2, 67);
-    put16(udp + 4, DHCP_AT - UDP_AT + len);
+    frame_put16(udp, 68);
+    frame_put16(udp + 2, 67);
+    frame_put16(udp + 4, DHCP_AT - UDP_AT + len);
     memcpy(frame + DHCP_AT, message, len);
-    for (size_t i = 0; i < 20; i += 2)
-        total += (uint32_t)(ip[i] << 8 | ip[i + 1]);
-    while (total >> 16)
-        total = (total & 0xffff) + (total >> 16);
-    put16(ip + 10, ~total & 0xffff);
+    frame_fix_ipv4(frame, DHCP_AT);
     return DHCP_AT + len;
 }
 
@@ -124,7 +114,7 @@ static size_t wrap(uint8_t *frame, enum kind kind, const uint8_t *data, size_t l
     len = MIN(len, (size_t)(FRAME_MAX - DHCP_AT));
     if (kind == DHCP)
         return wrap_dhcp(frame, data, len);
-    put16(frame + 12, kind == ARP ? 0x0806 : 0x86dd);
+    frame_put16(frame + 12, kind == ARP ? 0x0806 : 0x86dd);
     memcpy(frame + 14, data, len);
     return 14 + len;
 }

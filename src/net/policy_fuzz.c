@@ -12,6 +12,7 @@
 
 #include "net/dns_tcp.h"
 #include "net/policy.h"
+#include "net/testing_frame.h"
 #include "util/clock.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -111,20 +112,6 @@ static void take(const struct policy_options *options, struct policy *policy, st
     }
 }
 
-static void fix_checksum(uint8_t *frame, size_t len)
-{
-    uint32_t total = 0;
-    if (len < 34)
-        return;
-    frame[24] = frame[25] = 0;
-    for (size_t i = 14; i < 34; i += 2)
-        total += (uint32_t)(frame[i] << 8 | frame[i + 1]);
-    while (total >> 16)
-        total = (total & 0xffff) + (total >> 16);
-    frame[24] = (uint8_t)(~total >> 8);
-    frame[25] = (uint8_t)~total;
-}
-
 static void fix_ack(uint8_t *frame, size_t len, uint32_t ack)
 {
     for (size_t i = 0; i < 4 && len >= TCP_ACK_AT + 4; i++)
@@ -165,7 +152,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint8_t *frame = malloc(len ? len : 1); /* so that a byte too many is seen */
         memcpy(frame, data + at, len);
         if (flags & FIX_CHECKSUM)
-            fix_checksum(frame, len);
+            frame_fix_ipv4(frame, len);
         if (flags & FIX_ACK)
             fix_ack(frame, len, a.sent);
         room = !(flags & NO_ROOM);

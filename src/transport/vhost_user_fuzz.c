@@ -16,6 +16,7 @@
 #include "transport/vhost_user_wire.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
+#include "util/testing_input.h"
 #include "virtio/entropy.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -23,16 +24,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define OPS_MAX   200
 #define RAM_BYTES 0x8000u
 #define RAM_UVA   UINT64_C(0x7000000000)
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
-
-static uint8_t u8(struct input *in)
-{
-    return in->left > 0 ? (in->left--, *in->data++) : 0;
-}
 
 /* A number: small, near a limit, an address in guest memory, or any. */
 static uint64_t number(struct input *in)

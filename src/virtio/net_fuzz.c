@@ -16,6 +16,7 @@
 
 #include "util/arith.h"
 #include "util/iov.h"
+#include "util/testing_input.h"
 #include "virtio/driver.h"
 #include "virtio/net_private.h"
 
@@ -27,16 +28,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define RINGS     5
 #define RING_SIZE 64
 #define SLOT      4096 /* bytes of guest memory for each descriptor */
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
-
-static uint8_t u8(struct input *in)
-{
-    return in->left > 0 ? (in->left--, *in->data++) : 0;
-}
 
 static uint32_t u16(struct input *in)
 {

@@ -17,6 +17,7 @@
 
 #include "block/block.h"
 #include "util/arith.h"
+#include "util/testing_input.h"
 #include "virtio/block.h"
 #include "virtio/ring.h"
 
@@ -28,19 +29,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define FAR_GPA      UINT64_C(0x100000000)
 #define DISK_BYTES   UINT64_C(0x40000)
 #define OPS_MAX      400
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
-
-static uint8_t u8(struct input *in)
-{
-    if (in->left == 0)
-        return 0;
-    in->left--;
-    return *in->data++;
-}
 
 static uint16_t u16(struct input *in)
 {

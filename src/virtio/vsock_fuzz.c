@@ -16,6 +16,7 @@
 
 #include "util/arith.h"
 #include "util/cleanup.h"
+#include "util/testing_input.h"
 #include "virtio/driver.h"
 #include "virtio/vsock.h"
 #include "virtio/vsock_private.h"
@@ -28,16 +29,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define CID       3
 #define SOCKETS   8
 #define BUF_BYTES 600
-
-struct input {
-    const uint8_t *data;
-    size_t left;
-};
-
-static uint8_t u8(struct input *in)
-{
-    return in->left > 0 ? (in->left--, *in->data++) : 0;
-}
 
 static uint32_t u32(struct input *in)
 {
