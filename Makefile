@@ -2,15 +2,17 @@
 #
 #   make          build the tool and the library in build/
 #   make demo     install what is missing, build, and run a real build job in a fresh sandbox
+#   make kernel   build the guest kernel that boots fastest, and import it (doc/boot.md)
 #   make test     install what is missing, then test everything that can be tested on this machine
-#   make fuzz     every fuzz target for 60 seconds
-#   make lint     clang-tidy and clang-format over the sources
+#   make fuzz     every fuzz target for DAYFLY_FUZZ_SECONDS (10)
+#   make fuzz-nightly  every fuzz target for 60 seconds: half an hour, for a timer to start
+#   make lint     clang-tidy and clang-format over the sources, shellcheck over the scripts
 #   make install  to PREFIX (default /usr/local), below DESTDIR
 #   make clean    remove what was built; caches and images stay
 PREFIX ?= /usr/local
 BUILD ?= build
 
-.PHONY: all demo test fuzz lint install clean
+.PHONY: all demo kernel test fuzz fuzz-nightly lint install clean
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
@@ -21,12 +23,20 @@ $(BUILD)/build.ninja:
 demo:
 	@scripts/demo
 
+# KERNEL="--with my.config --update": options of kernel/build
+kernel: all
+	@scripts/setup kernel
+	@package=$$(kernel/build $(KERNEL)) && $(BUILD)/cli/dayfly kernel import "$$package"
+
 test:
 	@scripts/test
 
 fuzz:
 	@scripts/setup test
-	@scripts/fuzz 60
+	@scripts/fuzz $(or $(DAYFLY_FUZZ_SECONDS),10)
+
+fuzz-nightly:
+	@DAYFLY_FUZZ_SECONDS=60 $(MAKE) --no-print-directory fuzz
 
 lint: all
 	@scripts/setup test
