@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "isolate/program.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -101,20 +102,6 @@ static const char *const shows[] = {"/usr", "/lib", "/lib64", "/bin", "/proc", N
 /* What of it is read and executed; the rest are links into it, where they are none of their own. */
 static const char *const programs[] = {"/usr", "/lib", "/lib64", "/bin"};
 
-static int read_filter(struct confine *c, struct dayfly_err *err)
-{
-    struct stat st;
-    _cleanup_close_ int fd = isolate_denials(&denials, 1, NEWEST, err);
-    if (fd < 0)
-        return fd;
-    if (fstat(fd, &st) < 0 || !(c->filter = malloc((size_t)st.st_size)) ||
-        io_pread_full(fd, c->filter, (size_t)st.st_size, 0) != st.st_size)
-        return err_set(err, ENOMEM, "read a seccomp filter");
-    c->program = (struct sock_fprog){.len = (unsigned short)((size_t)st.st_size / sizeof(*c->filter)),
-                                     .filter = c->filter};
-    return 0;
-}
-
 int confine_prepare(struct confine *c, const int *fds, size_t count, struct dayfly_err *err)
 {
     struct stat st;
@@ -135,14 +122,14 @@ int confine_prepare(struct confine *c, const int *fds, size_t count, struct dayf
         if (!(st.st_mode & S_IROTH))
             c->nobody = false;
     }
-    return read_filter(c, err);
+    return isolate_denials(&denials, NEWEST, &c->program, err);
 }
 
 void confine_finish(struct confine *c)
 {
     for (size_t i = 0; i < ARRAY_SIZE(c->own_fds); i++)
         close_fd(&c->own_fds[i]);
-    free(c->filter);
+    program_free(&c->program);
     *c = (struct confine)CONFINE_NONE;
 }
 

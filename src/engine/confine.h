@@ -29,7 +29,6 @@ struct confine {
     struct isolate_dir dirs[CONFINE_FILES_MAX];
     size_t dir_count;
     int own_fds[4]; /* of dirs, opened here; -1 */
-    struct sock_filter *filter;
     struct sock_fprog program;
     bool nobody;
 };

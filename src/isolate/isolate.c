@@ -27,13 +27,6 @@ static int change_user(const struct isolate_options *options, struct dayfly_err 
     return r;
 }
 
-static int isolate_program(const struct sock_fprog *program, struct dayfly_err *err)
-{
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) < 0
-               ? err_errno(err, errno, "load a seccomp filter")
-               : 1;
-}
-
 int isolate_thread(const struct isolate_options *options, unsigned *applied, struct dayfly_err *err)
 {
     size_t tables = 0;

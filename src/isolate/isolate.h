@@ -53,7 +53,7 @@ struct isolate_call {
     int number;
     unsigned check_count;
     struct isolate_check checks[ISOLATE_CHECKS_MAX];
-    int code; /* in isolate_denials: the errno that it fails with; 0: EPERM */
+    int code; /* the errno that it fails with; 0: what the list is for */
 };
 
 #define ISOLATE_CALL(name)                                                                             \
@@ -172,14 +172,13 @@ bool isolate_add_calls(struct isolate_options *options, const struct isolate_cal
 int isolate_thread(const struct isolate_options *options, unsigned *applied, struct dayfly_err *err);
 
 /*
- * The other way round, for programs that nobody can list the calls of: a filter that refuses the listed
- * calls and allows the rest up to number `newest`; what is newer is ENOSYS, as on a kernel that has it
- * not yet. It is not applied but written, as the kernel's struct sock_filter array, to a fresh memfd,
- * for a process that is to run under it later and may have no libseccomp. clone3, whose flags no filter
- * sees, is ENOSYS: a C library then uses clone. Calls of i386 are judged as well; those of x32 are
- * ENOSYS. Returns the descriptor, or -errno.
+ * The other way round, for programs that nobody can list the calls of: a filter that refuses the calls
+ * of the table and allows the rest up to number `newest`; what is newer is ENOSYS, as on a kernel that
+ * has it not yet. clone3, whose flags no filter sees, is ENOSYS: a C library then uses clone. So are
+ * calls of i386 and x32. It is not applied: out is for struct isolate_options, and then for
+ * program_free (program.h). Returns 0, or -errno.
  */
-int isolate_denials(const struct isolate_calls *tables, size_t count, unsigned newest,
+int isolate_denials(const struct isolate_calls *table, unsigned newest, struct sock_fprog *out,
                     struct dayfly_err *err);
 
 /* ---- the stages, for isolate.c and tests ---- */
@@ -204,5 +203,6 @@ int isolate_user(uid_t uid, gid_t gid, struct dayfly_err *err);
 int isolate_capabilities(uint64_t keep, struct dayfly_err *err);
 int isolate_landlock(const struct isolate_options *options, struct dayfly_err *err);
 int isolate_seccomp(const struct isolate_calls *tables, size_t count, struct dayfly_err *err);
+int isolate_program(const struct sock_fprog *program, struct dayfly_err *err);
 
 #endif

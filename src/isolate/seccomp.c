@@ -1,23 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stage 5: a list of system calls, by libseccomp. What is not listed fails with EPERM rather than with
+ * Stage 5: a list of system calls (program.h). What is not listed fails with EPERM rather than with
  * a killed process: a call that a new C library makes once costs that call, not somebody's machine.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include <seccomp.h>
-
 #include "isolate/isolate.h"
+#include "isolate/program.h"
 #include "util/arith.h"
-#include "util/cleanup.h"
 #include "util/err.h"
 
 static const struct isolate_call base_calls[] = {
@@ -94,85 +90,52 @@ const struct isolate_calls isolate_tighten_calls = ISOLATE_CALLS(tighten_calls);
 const struct isolate_calls isolate_base_calls = ISOLATE_CALLS(base_calls);
 const struct isolate_calls isolate_thread_calls = ISOLATE_CALLS(thread_calls);
 
-static int add(scmp_filter_ctx filter, uint32_t action, const struct isolate_call *call)
-{
-    struct scmp_arg_cmp comparisons[ISOLATE_CHECKS_MAX];
-    for (unsigned i = 0; i < call->check_count; i++) {
-        const struct isolate_check *c = &call->checks[i];
-        comparisons[i] = c->from ? SCMP_CMP(c->arg, SCMP_CMP_GE, c->value)
-                                 : SCMP_CMP(c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value);
-    }
-    if (call->code)
-        action = SCMP_ACT_ERRNO((unsigned)call->code);
-    return seccomp_rule_add_array(filter, action, call->number, call->check_count, comparisons);
-}
+/* Its flags lie in memory, where no filter sees them: the C library then uses clone. */
+static const struct isolate_call no_clone3[] = {{.number = SYS_clone3, .code = ENOSYS}};
 
-static int add_tables(scmp_filter_ctx filter, uint32_t action, const struct isolate_calls *tables,
-                      size_t count)
-{
-    /* Its flags lie in memory, where no filter sees them: the C library then uses clone. */
-    int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-    for (size_t i = 0; i < count; i++)
-        for (size_t j = 0; j < tables[i].count && r == 0; j++)
-            r = add(filter, action, &tables[i].calls[j]);
-    /* A tree instead of a list: the filter runs at every call. */
-    return r < 0 ? r : seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-}
+#define TABLES_MAX (ISOLATE_TABLES_MAX + 2)
 
-/* abort(3) signals its own process, and so may any of its threads; not another one. */
-static int add_own_signals(scmp_filter_ctx filter)
+int isolate_program(const struct sock_fprog *program, struct dayfly_err *err)
 {
-    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                            SCMP_A0(SCMP_CMP_MASKED_EQ, UINT32_MAX, (uint32_t)getpid()));
+    /* Without flags, it is this thread's alone. */
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, program) < 0
+               ? err_errno(err, errno, "load a seccomp filter")
+               : 1;
 }
 
 int isolate_seccomp(const struct isolate_calls *tables, size_t count, struct dayfly_err *err)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    if (!filter)
-        return err_set(err, ENOMEM, "make a seccomp filter");
-    int r = add_tables(filter, SCMP_ACT_ALLOW, tables, count);
-    if (r == 0)
-        r = add_own_signals(filter);
-    if (r == 0)
-        r = seccomp_load(filter);
-    seccomp_release(filter);
-    /* EDOM, EFAULT: libseccomp's own; the kernel's own errno comes as it is. */
-    return r < 0 ? err_errno(err, -r, "load a seccomp filter") : 1;
-}
-
-/* In front of libseccomp's own program, which jumps only forward, and knows no range of numbers. Those
- * of x86_64 and i386 are the same since long. */
-static int put_newest(int fd, unsigned newest)
-{
-    const struct sock_filter head[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, newest, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+    static const struct program_verdicts verdicts = {
+        .listed = SECCOMP_RET_ALLOW,
+        .other = SECCOMP_RET_ERRNO | EPERM,
     };
-    return write(fd, head, sizeof(head)) == (ssize_t)sizeof(head) ? 0 : -EIO;
+    /* abort(3) signals its own process, and so may any of its threads; not another one. */
+    const struct isolate_call own_signals[] = {
+        ISOLATE_CALL_IF(tgkill, 0, UINT32_MAX, (uint32_t)getpid()),
+    };
+    struct isolate_calls all[TABLES_MAX] = {ISOLATE_CALLS(no_clone3), ISOLATE_CALLS(own_signals)};
+    if (count > ISOLATE_TABLES_MAX)
+        return err_set(err, EINVAL, "too many tables of system calls");
+    for (size_t i = 0; i < count; i++)
+        all[2 + i] = tables[i];
+    struct sock_fprog program;
+    int r = program_compile(all, 2 + count, &verdicts, &program);
+    if (r < 0)
+        return err_errno(err, -r, "make a seccomp filter");
+    r = isolate_program(&program, err);
+    program_free(&program);
+    return r;
 }
 
-int isolate_denials(const struct isolate_calls *tables, size_t count, unsigned newest,
+int isolate_denials(const struct isolate_calls *table, unsigned newest, struct sock_fprog *out,
                     struct dayfly_err *err)
 {
-    _cleanup_close_ int fd = memfd_create("seccomp filter", MFD_CLOEXEC);
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    if (fd < 0 || !filter) {
-        seccomp_release(filter);
-        return err_set(err, ENOMEM, "make a seccomp filter");
-    }
-    int r = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
-#ifdef __x86_64__
-    if (r == 0)
-        r = seccomp_arch_add(filter, SCMP_ARCH_X86);
-#endif
-    if (r == 0)
-        r = add_tables(filter, SCMP_ACT_ERRNO(EPERM), tables, count);
-    if (r == 0)
-        r = put_newest(fd, newest);
-    if (r == 0)
-        r = seccomp_export_bpf(filter, fd);
-    seccomp_release(filter);
-    return r < 0 ? err_errno(err, -r, "write a seccomp filter") : steal_fd(&fd);
+    const struct program_verdicts verdicts = {
+        .listed = SECCOMP_RET_ERRNO | EPERM,
+        .other = SECCOMP_RET_ALLOW,
+        .newest = newest,
+    };
+    const struct isolate_calls all[] = {ISOLATE_CALLS(no_clone3), *table};
+    int r = program_compile(all, ARRAY_SIZE(all), &verdicts, out);
+    return r < 0 ? err_errno(err, -r, "make a seccomp filter") : 0;
 }

@@ -8,15 +8,17 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "isolate/isolate.h"
+#include "isolate/program.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/testing.h"
@@ -324,10 +326,14 @@ static void test_the_border_without_namespaces(void **state)
 {
     pid_t pid = fork();
     if (pid == 0) {
-        scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-        if (seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(unshare), 1,
-                             SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_NEWNS, CLONE_NEWNS)) < 0 ||
-            seccomp_load(filter) < 0)
+        static const struct isolate_call calls[] = {
+            ISOLATE_CALL_IF(unshare, 0, CLONE_NEWNS, CLONE_NEWNS),
+        };
+        static const struct isolate_calls table = ISOLATE_CALLS(calls);
+        struct sock_fprog program;
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+            isolate_denials(&table, UINT32_MAX, &program, NULL) < 0 ||
+            isolate_program(&program, NULL) < 0)
             _exit(2);
         check_border();
         _exit(0);

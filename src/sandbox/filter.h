@@ -12,8 +12,8 @@ struct filter_options {
     bool shared_user;   /* others outside of the sandbox have its id */
 };
 
-/* What a job in a sandbox may not ask the host's kernel for: a seccomp filter in a fresh memfd
- * (isolate_denials). Returns the descriptor, or -errno. */
+/* What a job in a sandbox may not ask the host's kernel for: a seccomp filter in a fresh memfd,
+ * as the kernel's array of struct sock_filter. Returns the descriptor, or -errno. */
 int filter_make(const struct filter_options *options, struct dayfly_err *err);
 
 #endif

@@ -14,11 +14,9 @@
 #include <linux/keyctl.h>
 #include <linux/netlink.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-
-#include "isolate/isolate.h"
-#include "util/arith.h"
 
 #define EQUALS(arg_, value_)                                                                           \
     {                                                                                                  \
@@ -168,18 +166,15 @@ static const struct isolate_call special_modes[] = {
     MODE(SYS_mknodat, 2),  {.number = SYS_openat2, .code = ENOSYS},
 };
 
-/* Up to here all calls were looked at for these lists: removexattrat, of Linux 6.13. */
-#define NEWEST 466
-
-int filter_compile(const struct filter_options *options, struct dayfly_err *err)
+size_t filter_tables(const struct filter_options *options, struct isolate_calls tables[FILTER_TABLES])
 {
-    struct isolate_calls tables[] = {
+    const struct isolate_calls all[FILTER_TABLES] = {
         ISOLATE_CALLS(mounts),        ISOLATE_CALLS(namespaces), ISOLATE_CALLS(surface),
         ISOLATE_CALLS(machine),       ISOLATE_CALLS(sockets),    ISOLATE_CALLS(keys),
         ISOLATE_CALLS(special_modes),
     };
-    size_t count = ARRAY_SIZE(tables);
+    memcpy(tables, all, sizeof(all));
     if (options->shared_user)
-        tables[count - 2] = (struct isolate_calls)ISOLATE_CALLS(shared_id);
-    return isolate_denials(tables, options->shared_writes ? count : count - 1, NEWEST, err);
+        tables[FILTER_TABLES - 2] = (struct isolate_calls)ISOLATE_CALLS(shared_id);
+    return options->shared_writes ? FILTER_TABLES : FILTER_TABLES - 1;
 }

@@ -7,9 +7,19 @@
 
 #include <stddef.h>
 
+#include "isolate/isolate.h"
 #include "sandbox/filter.h"
 
-/* Compile the rules: a fresh memfd with the kernel's instructions (isolate_denials), or -errno. */
+/* Up to here all calls were looked at: removexattrat, of Linux 6.13. What is newer is ENOSYS, as on a
+ * kernel that has it not yet. */
+#define FILTER_NEWEST 466
+
+#define FILTER_TABLES 7
+/* The calls that are refused. Returns how many tables there are. */
+size_t filter_tables(const struct filter_options *options, struct isolate_calls tables[FILTER_TABLES]);
+
+/* Compile them: a fresh memfd with the kernel's array of struct sock_filter, or -errno
+ * (filter_compile.c). */
 int filter_compile(const struct filter_options *options, struct dayfly_err *err);
 
 /* What that comes to, for each set of options, in the file that filter_build.c writes. */

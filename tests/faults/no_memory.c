@@ -8,8 +8,8 @@
  *     DAYFLY_FAULT_LOG  gets `hit PROGRAM malloc BYTES`, and `count N` when the program exits
  *
  * What is allocated before this library's constructor runs does not count (the loader's), nor what
- * libraries allocate that do not bear to be refused: libseccomp 2.5.4 frees twice, libcrypto 3.0
- * follows a null pointer in EVP_MD_fetch, and libjansson 2.14 goes on with a text cut short.
+ * libraries allocate that do not bear to be refused: libcrypto 3.0 follows a null pointer in
+ * EVP_MD_fetch, and libjansson 2.14 goes on with a text cut short.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -45,7 +45,7 @@ static void say(const char *format, unsigned long number)
 
 static bool is_spared(void *caller)
 {
-    static const char *const names[] = {"/libseccomp.", "/libcrypto.", "/libjansson."};
+    static const char *const names[] = {"/libcrypto.", "/libjansson."};
     struct dl_find_object found;
     if (_dl_find_object(caller, &found) < 0)
         return false;

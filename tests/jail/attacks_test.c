@@ -414,40 +414,41 @@ static void note_line(void *opaque, enum log_level level, const char *line)
         *(uint64_t *)opaque = breaches;
 }
 
-/* The program that meson built beside this one, in memory. */
-static void read_program(struct helper_program *program)
+static struct helper_program compromised = {
+    .name = "dayfly-nat", .what = "the helper", .needs = "libslirp"};
+
+/* The program that meson built beside this one, in memory: the ordinary user may be kept from here. */
+static void read_program(void)
 {
     char path[PATH_MAX];
     struct stat st;
     ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-    assert_true(n > 0);
+    CHECK(n > 0);
     path[n] = '\0';
     char *end = strrchr(path, '/');
     snprintf(end, (size_t)(path + sizeof(path) - end), "/tests/jail/nat-compromised");
     _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-    assert_true(fd >= 0 && fstat(fd, &st) == 0);
+    CHECK(fd >= 0 && fstat(fd, &st) == 0);
     uint8_t *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    assert_true(at != MAP_FAILED);
-    program->start = at;
-    program->end = at + st.st_size;
+    CHECK(at != MAP_FAILED);
+    compromised.start = at;
+    compromised.end = at + st.st_size;
 }
 
 static void the_networks_helper_is_held(void **state)
 {
     (void)state;
-    struct helper_program program = {.name = "dayfly-nat", .what = "the helper", .needs = "libslirp"};
     struct helper helper = HELPER_NONE;
     struct dayfly_err err = {0};
     uint64_t breaches = UINT64_MAX;
     const struct log log = {.write = note_line, .opaque = &breaches, .level = LOG_ERROR};
     char text[PAYLOAD_TEXT_BYTES];
     int frames[2];
-    read_program(&program);
     assert_int_equal(helper_share(&helper, sizeof(struct nat_shared), &err), 0);
     struct nat_setup *setup = &((struct nat_shared *)helper.shared)->setup;
     nat_addresses_default(&setup->addresses);
     assert_int_equal(helper_pair(frames, SOCK_NONBLOCK, &err), 0);
-    if (helper_start(&helper, &program, &frames[1], 1, &err) < 0 ||
+    if (helper_start(&helper, &compromised, &frames[1], 1, &err) < 0 ||
         helper_wait(&helper, &log, &err) < 0)
         fail_msg("%s", err.msg);
     struct pollfd speaks = {.fd = helper.control, .events = POLLIN};
@@ -522,6 +523,7 @@ int main(void)
         cmocka_unit_test(only_the_restrictions_hold_a_ring),
     };
     payload_learn_rings();
+    read_program();
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     return failed + (geteuid() == 0 ? as_nobody() : 0);
 }
