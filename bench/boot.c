@@ -7,11 +7,13 @@
  * Both give the guest one processor, a serial port, and a virtio console whose port "agent" is one end
  * of a socketpair. The clock starts before fork, and stops when the agent's HELLO has arrived on the
  * other end; and in runs of their own, in which the kernel is a handful of instructions that write a
- * byte to the serial port, when that byte is here. The two take turns, so that a slow moment of the
- * host hits both.
+ * byte to the serial port, when that byte is here. The latter also for our monitor without its jail,
+ * which is what locking up its threads costs. All take turns, so that a slow moment of the host hits
+ * all of them.
  *
  *     bench-boot ROUNDS MEMORY_MIB
- *     bench-boot --monitor FD SERIAL_FD KERNEL_FD INITRD_FD MEMORY_MIB   (what it execs as our monitor)
+ *     bench-boot --monitor FD SERIAL_FD KERNEL_FD INITRD_FD MEMORY_MIB JAIL   (what it execs as our
+ * monitor)
  */
 #include <elf.h>
 #include <errno.h>
@@ -51,7 +53,8 @@ static void fail(const char *what, const struct dayfly_err *err)
 
 /* -- our monitor: a program on the public library --------------------------------------------- */
 
-static int monitor(int agent_fd, int serial_fd, int kernel_fd, int initrd_fd, unsigned memory_mib)
+static int monitor(int agent_fd, int serial_fd, int kernel_fd, int initrd_fd, unsigned memory_mib,
+                   enum dayfly_jail jail)
 {
     struct dayfly_config *config;
     struct dayfly_linux boot = DAYFLY_LINUX_INIT;
@@ -71,7 +74,8 @@ static int monitor(int agent_fd, int serial_fd, int kernel_fd, int initrd_fd, un
     if (dayfly_config_new(&config) < 0 ||
         dayfly_config_set_memory(config, (uint64_t)memory_mib << 20) < 0 ||
         dayfly_config_set_linux(config, &boot) < 0 || dayfly_config_add_console(config, &console) < 0 ||
-        dayfly_config_set_serial(config, &serial) < 0 || dayfly_config_set_entropy(config, false) < 0)
+        dayfly_config_set_serial(config, &serial) < 0 || dayfly_config_set_entropy(config, false) < 0 ||
+        dayfly_config_set_jail(config, jail) < 0)
         fail("describe", NULL);
     if (dayfly_vm_new(&vm, config, &options, &err) < 0 || dayfly_vm_start(vm, &err) < 0)
         fail("start", &err);
@@ -93,16 +97,27 @@ struct wires {
     int agent, serial;
 };
 
+static void exec_monitor(const struct parts *parts, const struct wires *wires, enum dayfly_jail jail)
+{
+    char words[6][16];
+    snprintf(words[0], sizeof(words[0]), "%d", wires->agent);
+    snprintf(words[1], sizeof(words[1]), "%d", wires->serial);
+    snprintf(words[2], sizeof(words[2]), "%d", parts->kernel_fd);
+    snprintf(words[3], sizeof(words[3]), "%d", parts->initrd_fd);
+    snprintf(words[4], sizeof(words[4]), "%u", parts->memory_mib);
+    snprintf(words[5], sizeof(words[5]), "%d", (int)jail);
+    execl("/proc/self/exe", "bench-boot", "--monitor", words[0], words[1], words[2], words[3], words[4],
+          words[5], (char *)NULL);
+}
+
 static void exec_ours(const struct parts *parts, const struct wires *wires)
 {
-    char fds[5][16];
-    snprintf(fds[0], sizeof(fds[0]), "%d", wires->agent);
-    snprintf(fds[1], sizeof(fds[1]), "%d", wires->serial);
-    snprintf(fds[2], sizeof(fds[2]), "%d", parts->kernel_fd);
-    snprintf(fds[3], sizeof(fds[3]), "%d", parts->initrd_fd);
-    snprintf(fds[4], sizeof(fds[4]), "%u", parts->memory_mib);
-    execl("/proc/self/exe", "bench-boot", "--monitor", fds[0], fds[1], fds[2], fds[3], fds[4],
-          (char *)NULL);
+    exec_monitor(parts, wires, DAYFLY_JAIL_AUTO);
+}
+
+static void exec_unjailed(const struct parts *parts, const struct wires *wires)
+{
+    exec_monitor(parts, wires, DAYFLY_JAIL_OFF);
 }
 
 /* microvm at its leanest: virtio over MMIO, no PCI, no old timers and interrupt controllers. It keeps
@@ -280,9 +295,9 @@ static void print_row(const char *label, double *ours, double *theirs, unsigned 
 
 int main(int argc, char **argv)
 {
-    if (argc == 7 && strcmp(argv[1], "--monitor") == 0)
+    if (argc == 8 && strcmp(argv[1], "--monitor") == 0)
         return monitor(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]),
-                       (unsigned)atoi(argv[6]));
+                       (unsigned)atoi(argv[6]), (enum dayfly_jail)atoi(argv[7]));
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 0;
     unsigned memory_mib = argc > 2 ? (unsigned)atoi(argv[2]) : 256;
     if (rounds < 1 || rounds > ROUNDS_MAX) {
@@ -303,19 +318,25 @@ int main(int argc, char **argv)
 
     static struct contestant ours = {.name = "dayfly", .exec = exec_ours};
     static struct contestant qemu = {.name = "qemu microvm", .exec = exec_qemu};
+    static struct contestant unjailed = {.name = "dayfly without a jail", .exec = exec_unjailed};
     run_once(&ours, &parts, 0); /* warm the caches; overwritten below */
     run_once(&qemu, &parts, 0);
     run_first(&ours, &first, 0);
     run_first(&qemu, &first, 0);
     for (unsigned i = 0; i < rounds; i++) {
         run_first(&ours, &first, i);
+        run_first(&unjailed, &first, i);
         run_first(&qemu, &first, i);
         run_once(&ours, &parts, i);
         run_once(&qemu, &parts, i);
     }
     printf("kernel %s, %u MiB, 1 vCPU, %u rounds in turn; median (least to most)\n", kernel.release,
            memory_mib, rounds);
-    printf("%-34s %27s %27s %20s\n", "", "dayfly", "qemu microvm", "ratio");
+    printf("%-34s %27s %27s %20s\n", "", "dayfly", "without a jail", "ratio");
+    double jailed_ms[ROUNDS_MAX];
+    memcpy(jailed_ms, ours.first_ms, sizeof(jailed_ms)); /* print_row sorts */
+    print_row("exec to first instruction, ms", jailed_ms, unjailed.first_ms, rounds);
+    printf("\n%-34s %27s %27s %20s\n", "", "dayfly", "qemu microvm", "ratio");
     print_row("exec to first instruction, ms", ours.first_ms, qemu.first_ms, rounds);
     print_row("exec to the agent's answer, ms", ours.hello_ms, qemu.hello_ms, rounds);
     print_row("of that, the guest's own clock, ms", ours.kernel_ms, qemu.kernel_ms, rounds);
