@@ -17,7 +17,7 @@
 #include "util/io.h"
 
 #define NOBODY 65534
-/* The newest call that was looked at (Linux 6.17, file_setattr's neighbours). */
+/* The newest call that was looked at (removexattrat, of Linux 6.13). */
 #define NEWEST 466
 
 static const struct isolate_call denied[] = {
@@ -32,6 +32,7 @@ static const struct isolate_call denied[] = {
     ISOLATE_CALL(pidfd_send_signal),
     ISOLATE_CALL(kill),
     ISOLATE_CALL(tkill),
+    ISOLATE_CALL(tgkill), /* also of its own, which is abort(3)'s: it ends by another signal then */
     ISOLATE_CALL(rt_sigqueueinfo),
     ISOLATE_CALL(rt_tgsigqueueinfo),
     ISOLATE_CALL(process_mrelease),
@@ -94,6 +95,9 @@ static const struct isolate_call denied[] = {
     {.number = SYS_socket,
      .check_count = 1,
      .checks = {{.arg = 0, .value = AF_UNIX + 1, .from = true}}},
+    {.number = SYS_socketpair,
+     .check_count = 1,
+     .checks = {{.arg = 0, .value = AF_UNIX + 1, .from = true}}},
 };
 
 static const struct isolate_calls denials = ISOLATE_CALLS(denied);
@@ -105,7 +109,7 @@ static const char *const programs[] = {"/usr", "/lib", "/lib64", "/bin"};
 int confine_prepare(struct confine *c, const int *fds, size_t count, struct dayfly_err *err)
 {
     struct stat st;
-    c->nobody = geteuid() == 0;
+    c->root = c->nobody = geteuid() == 0;
     for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
         c->own_fds[i] = open(programs[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (c->own_fds[i] >= 0)
@@ -136,7 +140,7 @@ void confine_finish(struct confine *c)
 unsigned confine_wanted(const struct confine *c)
 {
     return ISOLATE_NAMESPACES | ISOLATE_CAPABILITIES | ISOLATE_LANDLOCK | ISOLATE_SECCOMP |
-           (c->nobody ? ISOLATE_USER : 0);
+           (c->root ? ISOLATE_USER : 0);
 }
 
 int confine_enter(const struct confine *c, unsigned *applied, struct dayfly_err *err)

@@ -30,7 +30,8 @@ struct confine {
     size_t dir_count;
     int own_fds[4]; /* of dirs, opened here; -1 */
     struct sock_fprog program;
-    bool nobody;
+    bool root;   /* is the caller */
+    bool nobody; /* is what the program becomes */
 };
 
 /* What confine_finish is safe on. */

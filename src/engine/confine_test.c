@@ -43,7 +43,9 @@ static const char script[] =
     "    'tmp': lambda: opens('/tmp/dayfly-breach', os.O_WRONLY | os.O_CREAT),\n"
     "    'memory': lambda: opens('/proc/%d/mem' % parent),\n"
     "    'write': lambda: opens(file, os.O_RDWR),\n"
-    "    'signal': clear, 'inet': connect, 'user': user, 'capabilities': caps,\n"
+    "    'signal': clear, 'thread': lambda: call(234, parent, parent, 0),\n"
+    "    'pair': lambda: call(53, 16, 3, 0, ctypes.byref(ctypes.c_int64())),\n"
+    "    'inet': connect, 'user': user, 'capabilities': caps,\n"
     "    'ptrace': lambda: call(101, 0x4206, parent, 0, 0),\n"
     "    'vm_read': lambda: call(310, parent, 0, 0, 0, 0, 0),\n"
     "    'mount': lambda: call(165, b'none', b'/nonexistent', b'tmpfs', 0, 0),\n"
@@ -65,14 +67,14 @@ struct said {
     unsigned applied, wanted;
 };
 
-static int file_to_pass(struct command_line *line, const char *dir)
+static int file_to_pass(struct command_line *line, const char *dir, mode_t mode)
 {
-    int file = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+    int file = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
     assert_true(file >= 0);
     return command_line_pass(line, file);
 }
 
-static void run(bool confined, struct said *said)
+static void run(bool confined, mode_t mode, struct said *said)
 {
     struct command_line line = {0};
     struct confine confine = CONFINE_NONE;
@@ -84,7 +86,7 @@ static void run(bool confined, struct said *said)
     command_line_add(&line, "-I");
     command_line_add(&line, "-c");
     command_line_add(&line, script);
-    command_line_addf(&line, "/proc/self/fd/%d", file_to_pass(&line, "/tmp"));
+    command_line_addf(&line, "/proc/self/fd/%d", file_to_pass(&line, "/tmp", mode));
     command_line_addf(&line, "/proc/self/fd/%d",
                       command_line_pass(&line, memfd_create("test", MFD_CLOEXEC)));
     assert_int_equal(confine_prepare(&confine, line.fds, line.fd_count, &err), 0);
@@ -116,10 +118,23 @@ static void a_program_is_held(void **state)
     (void)state;
     struct said said;
     need_python();
-    run(true, &said);
+    run(true, 0644, &said);
     assert_string_equal(said.text, "given given.");
     if (geteuid() == 0)
         assert_int_equal(said.applied, said.wanted);
+}
+
+/* Then root reads it, which nobody is not: held all the same, but for that, and it is accounted. */
+static void a_file_for_root_alone(void **state)
+{
+    (void)state;
+    struct said said;
+    need_python();
+    if (geteuid() != 0)
+        skip();
+    run(true, 0600, &said);
+    assert_string_equal(said.text, "user given given.");
+    assert_int_equal(said.wanted & ~said.applied, ISOLATE_USER);
 }
 
 static void without_it_would_get_through(void **state)
@@ -127,8 +142,9 @@ static void without_it_would_get_through(void **state)
     (void)state;
     struct said said;
     need_python();
-    run(false, &said);
-    const char *const all[] = {"etc", "tmp", "signal", "inet", "vm_read", "unshare", "given"};
+    run(false, 0644, &said);
+    const char *const all[] = {"etc",  "tmp",     "signal",  "thread", "pair",
+                               "inet", "vm_read", "unshare", "given"};
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         assert_non_null(strstr(said.text, all[i]));
     unlink("/tmp/dayfly-breach");
@@ -138,6 +154,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_program_is_held),
+        cmocka_unit_test(a_file_for_root_alone),
         cmocka_unit_test(without_it_would_get_through),
     };
     setenv("PATH", "/usr/bin:/bin", 1); /* what /usr does not have is not to be seen */

@@ -128,7 +128,10 @@ static int read_package(const char *path, struct package *p, struct digest *dige
 static int create(int dir_fd, const char *name, struct dayfly_err *err)
 {
     int fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0444);
-    return fd < 0 ? err_errno(err, errno, "cannot create %s in the store", name) : fd;
+    if (fd < 0)
+        return err_errno(err, errno, "cannot create %s in the store", name);
+    fchmod(fd, 0444); /* whatever the umask: a QEMU that is nobody reads it */
+    return fd;
 }
 
 /* Write, sync, close. */

@@ -97,6 +97,9 @@ const char *jail_remedy(unsigned lacks)
     if (lacks & ISOLATE_LANDLOCK)
         return "the host's kernel has to have landlock (Linux 5.19, and lsm= with it), and shares with "
                "ids other than squash go without";
+    if (lacks & ISOLATE_USER)
+        return "kernel and initrd have to be readable by everybody (chmod a+r), so that QEMU can be "
+               "nobody";
     return "";
 }
 
