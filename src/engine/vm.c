@@ -18,6 +18,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,7 @@ struct dayfly_vm {
     const struct engine_ops *ops;
     struct engine *engine;
     char why[ENGINE_WHY_BYTES];
+    atomic_uint untold; /* connections on their way to the owner */
     pthread_mutex_t owner;
 
     pthread_mutex_t lock; /* guards what follows */
@@ -419,7 +421,9 @@ int dayfly_vm_net_report(const struct dayfly_vm *vm, unsigned index, struct dayf
     return r < 0 ? err_errno(err, -r, "report on network %u", index) : 0;
 }
 
-/* What a listener is to be told of. */
+/* What a listener is to be told of. A guest that connects faster than the program takes it finds nobody
+ * there. */
+#define UNTOLD_MAX 128
 struct connection {
     const struct listener *listener;
     int fd;
@@ -429,6 +433,7 @@ struct connection {
 static void tell_connection(void *arg)
 {
     struct connection *c = arg;
+    atomic_fetch_sub(&c->listener->vm->untold, 1);
     c->listener->accepted(c->listener->opaque, c->fd, c->guest_port);
     free(c);
 }
@@ -437,10 +442,12 @@ static void tell_connection(void *arg)
 static void connection_came(void *opaque, int fd, uint32_t guest_port)
 {
     struct listener *listener = opaque;
-    struct connection *c = malloc(sizeof(*c));
+    atomic_uint *untold = &listener->vm->untold;
+    struct connection *c = atomic_fetch_add(untold, 1) < UNTOLD_MAX ? malloc(sizeof(*c)) : NULL;
     if (c)
         *c = (struct connection){listener, fd, guest_port};
     if (!c || loop_post(listener->vm->keeper, tell_connection, c) < 0) {
+        atomic_fetch_sub(untold, 1);
         close(fd); /* the guest sees that nobody takes it */
         free(c);
     }
