@@ -68,8 +68,10 @@ void stack_complete(struct stack *stack, struct stack_job *job, int result)
 {
     job->result = result;
     list_append(&stack->finished, &job->node);
-    if (!stack->reaping && !stack->woken)
-        stack_wake(stack);
+    /* Not by `woken`, which another thread may set when what it wrote has been read already. */
+    if (!stack->reaping && !stack->told)
+        eventfd_write(stack->wake_fd, 1);
+    stack->told |= !stack->reaping;
 }
 
 void stack_wake(struct stack *stack)
@@ -144,8 +146,10 @@ static unsigned deliver(struct stack *stack)
 unsigned stack_reap(struct block *block)
 {
     struct stack *stack = container_of(block, struct stack, block);
-    if (atomic_exchange(&stack->woken, false)) {
+    bool woken = atomic_exchange(&stack->woken, false);
+    if (woken || stack->told) {
         eventfd_t count;
+        stack->told = false;
         eventfd_read(stack->wake_fd, &count);
     }
     stack->reaping = true;

@@ -43,7 +43,8 @@ struct stack {
     struct stack_layer layers[STACK_LAYERS_MAX];
     unsigned layer_count;
     int wake_fd;       /* an eventfd: something finished without a layer */
-    atomic_bool woken; /* wake_fd is to be read */
+    bool told;         /* wake_fd is to be read: by stack_complete */
+    atomic_bool woken; /* the same, by stack_wake, from any thread */
     bool reaping;
     bool moved; /* something was sent to a layer since they were last kicked */
     struct list idle, finished;
