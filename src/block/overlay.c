@@ -16,13 +16,15 @@
  * A job holds its clusters (range_locks.h) from before it looks at the map until it has ended, so two
  * writes of parts of one cluster, or a write and the hole of a discard, come one after the other.
  *
- * Bounds. One buffer of a cluster a job, made when it first needs one.
+ * Bounds. One buffer of a cluster a job. What is in it is nobody else's to see: it is in no core dump,
+ * and memory of its own, which the kernel wipes before anybody gets it.
  */
 #include "block/overlay.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "block/overlay_map.h"
 #include "block/walk.h"
@@ -47,7 +49,7 @@ struct job {
     struct walk walk;
     enum step step;
     struct iovec *slice; /* of the request's segments; malloc'ed for the step, or NULL */
-    uint8_t *buffer;     /* a cluster; NULL before the first use */
+    uint8_t *buffer;     /* a cluster, in the pool */
     struct iovec buffer_iov;
 };
 
@@ -55,6 +57,7 @@ struct overlay {
     struct walk_stack walks;
     uint64_t cluster_bytes;
     struct overlay_map map;
+    void *pool; /* NULL, or the buffers of all jobs */
     struct job jobs[STACK_JOBS];
 };
 
@@ -162,10 +165,6 @@ static bool change_part(struct job *job, enum overlay_state state)
     if (state == OVERLAY_DATA &&
         is_aligned(job->walk.at | job->walk.next, o->walks.stack.layers[DELTA].block->unit_bytes)) {
         send_part(job, STEP_PASS, DELTA);
-        return false;
-    }
-    if (!job->buffer && !(job->buffer = malloc(o->cluster_bytes))) {
-        walk_finish(&job->walk, -ENOMEM);
         return false;
     }
     memset(job->buffer, 0, o->cluster_bytes);
@@ -301,11 +300,8 @@ static void overlay_destroy(struct block *block)
     struct overlay *o = container_of(block, struct overlay, walks.stack.block);
     stack_finish(&o->walks.stack);
     overlay_map_finish(&o->map);
-    for (unsigned i = 0; i < STACK_JOBS; i++) {
-        if (o->jobs[i].buffer)
-            explicit_bzero(o->jobs[i].buffer, o->cluster_bytes);
-        free(o->jobs[i].buffer);
-    }
+    if (o->pool)
+        munmap(o->pool, STACK_JOBS * o->cluster_bytes);
     free(o);
 }
 
@@ -319,6 +315,19 @@ static const struct block_ops overlay_ops = {
 };
 
 /* -- opening ------------------------------------------------------------------------------------- */
+
+static int make_buffers(struct overlay *o)
+{
+    void *pool = mmap(NULL, STACK_JOBS * o->cluster_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pool == MAP_FAILED)
+        return -errno;
+    o->pool = pool;
+    madvise(pool, STACK_JOBS * o->cluster_bytes, MADV_DONTDUMP);
+    for (unsigned i = 0; i < STACK_JOBS; i++)
+        o->jobs[i].buffer = (uint8_t *)pool + i * o->cluster_bytes;
+    return 0;
+}
 
 static int open_in(struct overlay *o, const struct block_overlay_options *options,
                    struct dayfly_err *err)
@@ -338,7 +347,9 @@ static int open_in(struct overlay *o, const struct block_overlay_options *option
     if (delta->size_bytes < align_up(base->size_bytes, size))
         return err_set(err, EINVAL, "what an overlay writes to has %llu bytes, and its base %llu",
                        (unsigned long long)delta->size_bytes, (unsigned long long)base->size_bytes);
-    rc = overlay_map_init(&o->map, align_up(base->size_bytes, size) / size);
+    rc = make_buffers(o);
+    if (rc == 0)
+        rc = overlay_map_init(&o->map, align_up(base->size_bytes, size) / size);
     return rc < 0 ? err_errno(err, -rc, "the map of an overlay") : 0;
 }
 
