@@ -174,7 +174,8 @@ static void io_done(struct block_request *io, int result)
 {
     struct request *r = container_of(io, struct request, io);
     struct virtio_block *b = r->queue->owner;
-    if (io->op == BLOCK_WRITE && result == 0 && !(b->dev.features & VIRTIO_BLOCK_F_FLUSH)) {
+    bool wrote = io->op == BLOCK_WRITE || io->op == BLOCK_WRITE_ZEROES;
+    if (wrote && result == 0 && !(b->dev.features & VIRTIO_BLOCK_F_FLUSH)) {
         io->op = BLOCK_FLUSH;
         result = block_submit(b->block, io);
         if (result == 0) {
@@ -400,6 +401,10 @@ static void drain(struct virtio_device *dev, unsigned queue)
     struct virtio_block *b = block_of(dev);
     block_drain(b->block);
     complete(b);
+    /* What it delivered made room, also for the other queues. */
+    for (unsigned i = 0; i < dev->queue_count; i++)
+        if (i != queue && b->queues[i].stalled)
+            defer(&b->queues[i]);
 }
 
 static void reset(struct virtio_device *dev)

@@ -632,6 +632,8 @@ static void without_flush_a_write_is_made_stable(struct contract_env *env)
     assert_int_equal(do_request(env, 0, OUT, 0, data, 512, NULL), OK);
     assert_int_equal(h->writes, 2);
     assert_int_equal(h->flushes, 1);
+    assert_int_equal(do_range(env, WRITE_ZEROES, (struct range){0, 1, 0}, 16), OK);
+    assert_int_equal(h->flushes, 2);
 }
 
 /* A request of more than the segments that we allow, of the size that we allow, is refused: what is in
