@@ -289,6 +289,7 @@ static void forget_guest(struct vsock *vs)
             list_remove(&conn->ready);
             list_remove(&conn->node);
             list_append(&vs->doomed, &conn->node);
+            conn->state = VSOCK_DOOMED; /* nothing of it is for the next driver */
         }
     vs->reset_count = 0;
 }

@@ -64,6 +64,7 @@ struct vsock_header {
 enum vsock_state {
     VSOCK_CONNECTING, /* the guest has to answer our REQUEST */
     VSOCK_OPEN,
+    VSOCK_DOOMED,   /* its driver is gone; for the loop's thread to end */
     VSOCK_DRAINING, /* gone for the guest; what it had sent is being delivered */
 };
 
