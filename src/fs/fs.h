@@ -139,16 +139,10 @@ struct fs_request {
     struct iovec *out; /* what the device writes: fuse_out_header, reply */
     unsigned out_count;
     uint64_t out_bytes;
-    bool at_once;   /* rather FS_WAITS than to wait for a disk, where that can be told beforehand */
+    bool at_once; /* rather FS_WAITS than to wait for a disk or to work for long, where that can be told
+                     beforehand */
     bool unawaited; /* answered by fs_serve: nobody in the guest waits for its end */
 };
-
-/*
- * Whether this request waits for a disk or for much work by its nature (FSYNC, COPY_FILE_RANGE ...):
- * the device then gives it to a worker. It looks only at the opcode, which the guest may change
- * afterwards: a hint, nothing more.
- */
-bool fs_may_block(const struct fs_request *request);
 
 /*
  * fs_serve's answers other than a number of bytes:

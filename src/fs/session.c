@@ -260,6 +260,8 @@ ssize_t fs_serve(struct fs *fs, struct fs_thread *thread, struct fs_request *raw
     bool no_reply = row && (row->flags & ROW_NO_REPLY);
     if (!no_reply && raw->out_bytes < sizeof(struct fuse_out_header))
         return FS_BROKEN;
+    if (raw->at_once && row && (row->flags & ROW_MAY_BLOCK))
+        return FS_WAITS;
     atomic_fetch_add_explicit(&fs->requests, 1, memory_order_relaxed);
 
     raw->unawaited = row && (row->flags & ROW_UNAWAITED);
@@ -277,13 +279,4 @@ ssize_t fs_serve(struct fs *fs, struct fs_thread *thread, struct fs_request *raw
     if (rc == REQUEST_WAITS)
         return FS_WAITS;
     return no_reply ? 0 : request_finish(&r, rc);
-}
-
-bool fs_may_block(const struct fs_request *request)
-{
-    struct fuse_in_header in;
-    if (iov_copy_out(request->in, request->in_count, 0, &in, sizeof(in)) != sizeof(in))
-        return false;
-    const struct row *row = session_row(in.opcode);
-    return row && (row->flags & ROW_MAY_BLOCK);
 }

@@ -8,8 +8,8 @@
  * Theory of operation. All queues are popped by one thread, that of the device's own loop. A kick only
  * notes its queue; at the end of the loop's round (a timer that is due) the queues noted get a turn.
  * Requests are served there and then, with the device's lock let go of: to wake another thread costs
- * more than most of them. A few workers get those that wait by their nature (fs_may_block), those that
- * turn out to need a disk (FS_WAITS), all of them for a while after one was slow, and, on hosts with
+ * more than most of them. A few workers get those that wait by their nature or turn out to need a disk
+ * (FS_WAITS), all of them for a while after one was slow, and, on hosts with
  * processors to spare, those with much more behind them. Whoever served a request pushes it; a turn
  * ends with one interrupt, or none for now where nobody waits for what was done.
  *

@@ -307,18 +307,16 @@ static void heed_interrupt(struct virtio_fs *f, const struct ring_chain *chain)
 /* Whether a worker should have it from the outset. */
 static bool wants_worker(struct virtio_fs *f, struct virtio_fs_queue *q, const struct ring_chain *chain)
 {
-    const struct fs_request request = request_of(chain, chain->iov);
     const struct ring *ring = ring_of(f, q);
     if (q->index == VIRTIO_FS_HIPRIO)
         return false;
-    if (fs_may_block(&request))
-        return true;
     /* Behind workers that all wait it would wait as well, and for longer than a careful while. */
     if (careful_now(&f->careful) && fs_workers_have_room(&f->workers))
         return true;
     uint16_t behind = (uint16_t)(ring->avail_seen - ring->next_avail);
     return f->processors_spare && behind > 0 && fs_workers_have_room(&f->workers) &&
-           (behind > BACKLOG || behind * (request.in_bytes + request.out_bytes) > BACKLOG_BYTES);
+           (behind > BACKLOG ||
+            behind * (chain->readable_bytes + chain->writable_bytes) > BACKLOG_BYTES);
 }
 
 /* Serve in the loop's thread, unless that would wait: FS_WAITS. */

@@ -39,8 +39,7 @@
 /* Opcodes of its own. */
 enum {
     ECHO = 1000, /* the data comes back */
-    WAIT,        /* ends when the gate is open; fs_may_block says so */
-    COLD,        /* the same, but it turns out when it is served */
+    WAIT,        /* ends when the gate is open; FS_WAITS where that is asked for */
     SLOW,        /* the same, and nothing tells */
     LOCK,        /* FS_LATER while the lock is held */
     UNLOCK,      /* lets go of the lock, and says so */
@@ -155,11 +154,6 @@ static struct fuse_in_header header_of(const struct fs_request *r)
     return in;
 }
 
-bool fs_may_block(const struct fs_request *r)
-{
-    return header_of(r).opcode == WAIT;
-}
-
 /* As a driver on another processor that never stops. With the server's lock held, as the next. */
 static void feed(struct fs *fs)
 {
@@ -174,13 +168,11 @@ static void feed(struct fs *fs)
 static ssize_t act(struct fs *fs, uint32_t opcode, bool at_once)
 {
     switch (opcode) {
-    case COLD:
+    case WAIT:
     case SLOW:
-        if (opcode == COLD && at_once)
+        if (opcode == WAIT && at_once)
             return FS_WAITS;
         fs->slow_elsewhere = !pthread_equal(fs->first, pthread_self());
-        /* fall through */
-    case WAIT:
         fs->waiting++;
         fs->most_waiting = MAX(fs->most_waiting, fs->waiting);
         pthread_cond_broadcast(&fs->changed);
@@ -575,7 +567,7 @@ static void what_waits_holds_up_nobody(void **state)
         struct sent sent[RING];
         set_gate(&env, false);
         for (int i = 0; i < REQUESTS; i++) {
-            struct sent s = send(&env, 1, round % 2 ? WAIT : COLD);
+            struct sent s = send(&env, 1, WAIT);
             sent[s.head] = s;
             seen[s.head] = false;
         }

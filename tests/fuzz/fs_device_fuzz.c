@@ -25,7 +25,7 @@
 #define OPS_MAX 100
 
 /* Opcodes of the toy's own. */
-enum { ECHO, FILL, COLD, SLOW, LOCKED, UNLOCK, SILENT, BROKEN, OPCODES };
+enum { ECHO, FILL, COLD, LOCKED, UNLOCK, SILENT, BROKEN, OPCODES };
 
 struct fs {
     atomic_uint unlocked;
@@ -87,11 +87,6 @@ static uint32_t opcode_of(const struct fs_request *request)
     struct fuse_in_header header = {0};
     iov_copy_out(request->in, request->in_count, 0, &header, sizeof(header));
     return header.opcode % OPCODES;
-}
-
-bool fs_may_block(const struct fs_request *request)
-{
-    return opcode_of(request) == SLOW;
 }
 
 uint64_t fs_unlocked(struct fs *fs)
