@@ -26,6 +26,8 @@ static uint64_t next_data(int fd, uint64_t *pos, uint64_t end)
         return errno == ENXIO ? 0 : end - *pos;
     if ((uint64_t)data >= end)
         return 0;
+    if ((uint64_t)data < *pos) /* of a file system whose server lies */
+        return end - *pos;
     *pos = (uint64_t)data;
     off_t hole = lseek(fd, data, SEEK_HOLE);
     return hole <= data ? end - *pos : MIN((uint64_t)hole, end) - *pos;
