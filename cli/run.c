@@ -129,7 +129,7 @@ static const struct example examples[] = {
     {0},
 };
 
-/* -- signals ------------------------------------------------------------------------------------------
+/* -- secrecy ------------------------------------------------------------------------------------------
  */
 
 /* The layer's key is on the heap while the job runs (block/cipher.h): it goes into no core dump, of
