@@ -238,6 +238,6 @@ static const struct command *const children[] = {&ls_command, &inspect_command, 
 
 const struct command cache_command = {
     .name = "cache",
-    .summary = "what jobs leave for later ones: list, show, remove",
+    .summary = "list, show and remove caches",
     .children = children,
 };

@@ -234,7 +234,7 @@ static const struct command *const children[] = {&ls_command,
 
 const struct command image_command = {
     .name = "image",
-    .summary = "make, fetch, give away and remove images",
+    .summary = "build, import, pull, push and remove images",
     .description =
         "An image is the root file system that sandboxes start from, with what to run in it. "
         "IMAGE is NAME, NAME:TAG or sha256:DIGEST; without a tag, latest is meant.",

@@ -57,7 +57,7 @@ static const struct option_row rows[] = {
      "program's socket",
      OPTION_STRING(struct run_options, net)},
     {"allow", 0, "NAME|CIDR[:PORT]",
-     "let the command reach this and what else is allowed, and nothing more; see below",
+     "let the command reach this and what else is allowed, and nothing more; see above",
      OPTION_LIST(struct run_options, allow)},
     {"publish", 'p', "[ADDRESS:]HOST:GUEST[/udp]",
      "lead the host's port HOST, of 127.0.0.1 unless said otherwise, to the machine's port GUEST",
@@ -72,7 +72,7 @@ static const struct option_row rows[] = {
      "the same as the variable NAME of the command's environment, instead of a file",
      OPTION_LIST(struct run_options, env_secrets)},
     {"for-host", 0, "NAME=HOST[,http]",
-     "give the command a placeholder for the secret NAME, and requests to HOST the secret; see below",
+     "give the command a placeholder for the secret NAME, and requests to HOST the secret; see above",
      OPTION_LIST(struct run_options, for_hosts)},
     {"artifact", 0, "GUEST[:HOST]",
      "copy a file or directory, or what matches a pattern, out of the machine at the end",
@@ -99,7 +99,8 @@ static const struct option_row rows[] = {
     {"report", 0, "FILE", "write the job's report there, as JSON",
      OPTION_STRING(struct run_options, report)},
     {"trace", 0, "FILE",
-     "write there when the run got where, as JSON: what 'dayfly bench boot' makes its table of",
+     "write the time of each phase of the run to FILE, as JSON: what 'dayfly bench boot' makes its "
+     "table of",
      OPTION_STRING(struct run_options, trace)},
     {"audit", 0, NULL,
      "look at what the job leaves on the host, and end with status 125 if it is anything",
@@ -437,18 +438,17 @@ const struct command run_command = {
     .name = "run",
     .summary = "run a command in a fresh sandbox",
     .description =
-        "Makes a virtual machine that did not exist a moment before, starts it from IMAGE, runs CMD in "
-        "it "
-        "and lets nothing of it stay. Without CMD the image's own command runs. Standard output and "
-        "error "
-        "are the command's; what dayfly has to say goes to standard error.\n\n"
+        "Makes a sandbox that did not exist a moment before (a virtual machine, unless --engine says "
+        "otherwise), starts it from IMAGE, runs CMD in it and lets nothing of it stay. Without CMD the "
+        "image's own command runs. Standard output and error are the command's; what dayfly has to say "
+        "goes to standard error.\n\n"
         "What the job writes goes to a layer of its own above the image, on a file without a name: the "
         "next "
         "job starts from exactly the same state.\n\n"
         "--share SRC:DST shows the command a directory of the host; it may be given several times. SRC "
         "is relative to the current directory and may contain colons. DST is an absolute path in the "
-        "guest, without colons, and is made where the image lacks it. Behind another colon stand "
-        "options, with commas between them.\n\n"
+        "guest, without colons, and is made where the image lacks it. Options follow a second "
+        "colon, separated by commas.\n\n"
         "Of the options of --share, rw, ro and cow say what the command may do: write (the default), "
         "only read, or write without the host's directory being changed; the difference is gone with "
         "the machine, or with changes=DIR kept there for 'dayfly changes'. cache=auto, none or always "
@@ -466,7 +466,8 @@ const struct command run_command = {
         "with private, the default, it can be written to, and what was written is dropped; with "
         "promote, what was written is what the next job finds, if this run is marked --trusted and "
         "every command of it succeeds. Otherwise promote is the same as private. Nothing in a job "
-        "file or a sandbox can set --trusted. Jobs at once do not see each other's writing: the first "
+        "file or a sandbox can set --trusted. Jobs that run at the same time do not see each other's "
+        "writes: the first "
         "one that succeeds makes the next generation, and those that began from the one before it make "
         "none. The files are shown as root's, or of the user whose number --user says. See 'dayfly "
         "cache'.\n\n"
