@@ -79,6 +79,12 @@ m.yaml: 3 errors' ]
     [ "$before" = "$(ls -l --time-style=full-iso)" ]
 }
 
+@test "validate accepts the example of a job" {
+    example=$BATS_TEST_DIRNAME/../examples/build.yaml
+    run -0 "$DAYFLY" validate "$example"
+    [ "$output" = "$example: no errors" ]
+}
+
 @test "vm run says the faults as validate does" {
     printf 'cpu: 2\nlinux: {kernel: vmlinuz}\n' > m.yaml
     touch vmlinuz
