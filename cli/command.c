@@ -120,8 +120,8 @@ static int read_long(const struct reader *reader, int argc, char **argv, int *i,
     const char *value = name[len] ? name + len + 1 : NULL;
     const struct option_row *row = row_by_name(reader->command, name, len);
     if (!row) {
-        if (!strcmp(name, "help"))
-            return READ_HELP;
+        if (len == strlen("help") && !memcmp(name, "help", len))
+            return value ? err_set(err, EINVAL, "--help takes no value") : READ_HELP;
         _cleanup_free_ char *word = strndup(name, len);
         return word ? unknown_option(reader->command, word, err)
                     : err_errno(err, ENOMEM, "reading the command line");

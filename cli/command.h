@@ -108,6 +108,7 @@ struct command {
     const void *defaults; /* such a struct, or NULL for all zero */
     const struct example *examples;
     int (*run)(const struct call *call); /* returns the exit status */
+    bool runs_job;                       /* whose status it then is */
     /* A group: NULL-terminated, and no rows, operands or run. With a run it is a command as well, where
      * the next word names none of these. */
     const struct command *const *children;

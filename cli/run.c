@@ -503,7 +503,11 @@ const struct command run_command = {
         "host: in headers, in Basic credentials and in the query of a URL. The sandbox trusts an "
         "authority that is made for this job, so that requests can be looked into. Other hosts get the "
         "placeholder; without TLS HOST gets nothing, unless ,http stands behind it.\n\n"
-        "-f FILE takes a job from a YAML file: an image, steps and whatever stands here. A step is a "
+        "-f FILE takes a job from a YAML file: an image, steps and what else describes the job. How "
+        "one run "
+        "is watched and trusted (--trusted, --audit, --jail, --trace, -it, -v, -q) stays with the "
+        "command "
+        "line, and so does --for-host so far. A step is a "
         "script for /bin/sh -e or a program; the first that fails is the last, and its status the "
         "job's. "
         "Options of the command line replace single values of the file, and add to its lists. All "
@@ -530,4 +534,5 @@ const struct command run_command = {
     .options_size = sizeof(struct run_options),
     .examples = examples,
     .run = run,
+    .runs_job = true,
 };
