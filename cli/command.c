@@ -97,9 +97,13 @@ static int store(const struct reader *reader, const struct option_row *row, cons
         break;
     case OPTION_KIND_SIZE:
         rc = units_parse_size(value, at, err);
+        if (!rc && *(uint64_t *)at < row->min)
+            rc = err_set(err, EINVAL, "0 is no size; leave the option out for the default");
         break;
     case OPTION_KIND_DURATION:
         rc = units_parse_duration(value, at, err);
+        if (!rc && *(uint64_t *)at < row->min)
+            rc = err_set(err, EINVAL, "0 is no time; leave the option out for none");
         break;
     case OPTION_KIND_NUMBER:
         rc = units_parse_number(value, row->min, row->max, at, err);

@@ -94,6 +94,19 @@ m.yaml: 3 errors' ]
     [ "${stderr_lines[1]}" = '    hint: did you mean `cpus`?' ]
 }
 
+@test "0 is refused where it would stand for nothing given" {
+    while read -r option value message; do
+        run -125 --separate-stderr "$DAYFLY" run "$option" "$value" no-such-image -- true
+        [ "${stderr_lines[0]}" = "dayfly run: $option: $message" ]
+    done <<'OPTIONS'
+--memory 0 0 is no size; leave the option out for the default
+--disk 0K 0 is no size; leave the option out for the default
+--artifact-limit 0 0 is no size; leave the option out for the default
+--timeout 0s 0 is no time; leave the option out for none
+--cpus 0 0 is out of range: it must be from 1 to 254
+OPTIONS
+}
+
 @test "a share that cannot be is refused before anything starts" {
     touch file
     mkdir dir

@@ -47,6 +47,8 @@ struct schema_row {
     bool required;
     bool unique; /* no two items of the list have the same */
     bool lines;  /* TEXT: may have several */
+    /* NUMBER, SIZE, DURATION: 0 is the value of a key that is not there, and cannot be written. */
+    bool zero_is_none;
     size_t offset;
     uint64_t min,
         max; /* NUMBER, SIZE: the value; TEXT, NAME, PATH: the most bytes; LIST, WORDS, PAIRS: items */

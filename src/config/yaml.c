@@ -375,6 +375,11 @@ static void read_scalar(struct yaml_reader *reader, const struct schema_row *row
     } else if (why.code) {
         fault(reader, event->start_mark, NULL, "%s", why.msg);
         mark_faulty(reader);
+    } else if (row->zero_is_none && number == 0) {
+        char hint[128];
+        snprintf(hint, sizeof(hint), "leave it out for the default: %s", row->fallback);
+        fault(reader, event->start_mark, hint, "it cannot be 0");
+        mark_faulty(reader);
     }
 }
 

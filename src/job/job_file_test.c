@@ -142,6 +142,15 @@ static void test_faults_have_their_place(void **state)
          "2:13 env: \"A\" is given twice\n2:19 env: \"B=\" is no name | write `NAME: text`\n"},
         {"image: a\ntimeout: 10\n",
          "2:10 timeout: expected a duration, found \"10\" | write `timeout: 30m`\n"},
+        {"image: a\ncpus: 0\nmemory: 0\ndisk: 0K\ntimeout: 0s\nartifact_limit: 0GiB\n",
+         "2:7 cpus: it cannot be 0 | leave it out for the default: the host's, at most 8\n"
+         "3:9 memory: it cannot be 0 | leave it out for the default: 1GiB in a machine, else no limit\n"
+         "4:7 disk: it cannot be 0 | leave it out for the default: 10GiB; engine user: half of the "
+         "free "
+         "memory\n"
+         "5:10 timeout: it cannot be 0 | leave it out for the default: none\n"
+         "6:17 artifact_limit: it cannot be 0 | leave it out for the default: 10GiB\n"},
+        {"image: a\ncpus: 255\n", "2:7 cpus: 255 is out of range | from 1 to 254 is possible\n"},
         {"image: a\nmemory: 1KiB\n",
          "2:9 memory: it is too little | at least 16MiB; a number without a unit is bytes\n"},
         {"image: a\nshares:\n  - {source: src, path: /proc}\n", "3:5 shares[0]: "},
