@@ -107,6 +107,19 @@ m.yaml: 3 errors' ]
 OPTIONS
 }
 
+@test "a secret of the command line replaces the file's of its name, whichever form they have" {
+    printf '%s\n' 'image: host' 'engine: none' 'secrets:' '  - {name: TOKEN, env: NOT_THERE}' \
+        '  - {name: OTHER}' 'command: [sh, -c, "echo $TOKEN"]' > job.yaml
+    export OTHER=other-secret MINE=my-own-secret
+    run -0 --separate-stderr "$DAYFLY" run -f job.yaml --secret-env TOKEN=env:MINE --secret-env OTHER
+    [ "$output" = '***' ]
+    # Engine none has no place for a file, which is seen when the values have been read.
+    printf '%s\n' 'image: host' 'engine: none' 'secrets:' \
+        '  - {name: TOKEN, env: NOT_THERE, variable: true}' 'command: ["true"]' > job.yaml
+    run -125 --separate-stderr "$DAYFLY" run -f job.yaml --secret TOKEN=env:MINE
+    [[ $stderr == *"no place of its own for the secret TOKEN"* ]]
+}
+
 @test "a share that cannot be is refused before anything starts" {
     touch file
     mkdir dir
