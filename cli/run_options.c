@@ -8,11 +8,6 @@
 #include "fault.h"
 #include "util/err.h"
 
-static void print_fault(void *opaque, const struct dayfly_fault *fault)
-{
-    fault_print(fault, opaque);
-}
-
 static int no_memory(struct dayfly_err *err)
 {
     return err_set(err, ENOMEM, "out of memory");
@@ -172,9 +167,12 @@ static int merge_file(struct run_request *r, const struct call *call, struct day
 {
     static const char *const none[] = {NULL};
     struct run_options *o = &r->options;
-    int rc = job_file_load(o->file, &r->file, print_fault, (void *)(uintptr_t)o->file, err);
+    struct fault_teller faults = {.file = o->file};
+    if (job_file_is_machine(o->file))
+        return err_set(err, EINVAL, "%s is a machine: `dayfly vm run -f %s`", o->file, o->file);
+    int rc = job_file_load(o->file, &r->file, fault_tell, &faults, err);
     if (rc < 0)
-        return rc;
+        return fault_told(&faults, rc, err);
     merge_values(o, r->file);
     if (merge_lists(r, r->file) < 0)
         return no_memory(err);

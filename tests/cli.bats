@@ -90,8 +90,30 @@ m.yaml: 3 errors' ]
     touch vmlinuz
     run -125 --separate-stderr "$DAYFLY" vm run -f m.yaml
     [ -z "$output" ]
-    [ "${stderr_lines[0]}" = 'm.yaml:1:1: error: unknown key "cpu"' ]
-    [ "${stderr_lines[1]}" = '    hint: did you mean `cpus`?' ]
+    [ "$stderr" = 'm.yaml:1:1: error: unknown key "cpu"
+    hint: did you mean `cpus`?
+dayfly vm run: m.yaml: 1 error' ]
+}
+
+@test "run says each fault of a job file once, and how many there are" {
+    printf 'image: host\nstep: []\ncpus: many\n' > job.yaml
+    run -125 --separate-stderr "$DAYFLY" run -f job.yaml
+    [ "${stderr_lines[0]}" = 'job.yaml:2:1: error: unknown key "step"' ]
+    [ "${stderr_lines[2]}" = 'job.yaml:3:7: error: cpus: expected a whole number, found "many"' ]
+    [ "${stderr_lines[-1]}" = 'dayfly run: job.yaml: 2 errors' ]
+    [ "${#stderr_lines[@]}" -eq 5 ]
+    run -125 --separate-stderr "$DAYFLY" run -f gone.yaml
+    [ "$stderr" = 'dayfly run: gone.yaml: No such file or directory' ]
+}
+
+@test "a job is not run as a machine, nor a machine as a job" {
+    printf 'image: host\ncommand: ["true"]\n' > job.yaml
+    run -125 --separate-stderr "$DAYFLY" vm run -f job.yaml
+    [ "$stderr" = 'dayfly vm run: job.yaml is a job: `dayfly run -f job.yaml`' ]
+    printf 'cpus: 1\nlinux: {kernel: vmlinuz}\n' > machine.yaml
+    run -125 --separate-stderr "$DAYFLY" run -f machine.yaml
+    [ "$stderr" = 'dayfly run: machine.yaml is a machine: `dayfly vm run -f machine.yaml`' ]
+    run -0 "$DAYFLY" run --engine none -f <(cat job.yaml)
 }
 
 @test "0 is refused where it would stand for nothing given" {

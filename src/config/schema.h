@@ -127,7 +127,7 @@ int schema_load_yaml(const struct schema_file *file, void *base, struct dayfly_c
                      const char *path, dayfly_report_fn *report, void *opaque, struct dayfly_err *err);
 
 /* Whether the file at `path` is a mapping that has one of these keys (up to a NULL) and none of
- * `without`, whatever else is in it. False also for what cannot be read. */
+ * `without`, whatever else is in it. False also for what cannot be read, or not twice (a pipe). */
 bool schema_file_has_key(const char *path, const char *const *keys, const char *const *without);
 
 /* The reference of the machine file, in Markdown; and the part of such a text that comes from rows. */

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <yaml.h>
 
@@ -721,7 +722,9 @@ bool schema_file_has_key(const char *path, const char *const *keys, const char *
     yaml_parser_t parser;
     yaml_event_t event;
     bool found = false, refused = false, over = false, key = true;
-    if (io_read_file(AT_FDCWD, path, MAX_FILE_BYTES, &text, &text_bytes) < 0 ||
+    struct stat st;
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) ||
+        io_read_file(AT_FDCWD, path, MAX_FILE_BYTES, &text, &text_bytes) < 0 ||
         !yaml_parser_initialize(&parser))
         return false;
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, text_bytes);

@@ -347,12 +347,19 @@ void job_file_free(struct job_file *file)
     free(file);
 }
 
+static const char *const theirs[] = {"linux", "disks", "vsock", "consoles", NULL};
+
 bool job_file_is_one(const char *path)
 {
     static const char *const ours[] = {"image",   "steps",  "command", "artifacts",
                                        "secrets", "caches", NULL};
-    static const char *const theirs[] = {"linux", "disks", "vsock", "consoles", NULL};
     return schema_file_has_key(path, ours, theirs);
+}
+
+bool job_file_is_machine(const char *path)
+{
+    static const char *const none[] = {NULL};
+    return schema_file_has_key(path, theirs, none);
 }
 
 /* -- the reference ------------------------------------------------------------------------------------

@@ -186,28 +186,32 @@ static void test_a_job_is_told_from_a_machine(void **state)
 {
     static const struct {
         const char *text;
-        bool job;
+        bool job, machine;
     } cases[] = {
-        {"image: a\n", true},
-        {"cpus: 2\nsteps:\n  - run: x\n", true},
-        {"linux: {kernel: x}\n", false},
-        {"cpus: 2\n", false},
-        {"linux:\n  image: x\n", false},
-        {"cpus: image\nmemory: steps\n", false},
-        {"shares: [{image: x}, steps]\ncpus: 1\n", false},
-        {"image: a\ndisks: []\n", false},
-        {"[image]\n", false},
-        {"image\n", false},
-        {"", false},
-        {"image: [\n", true},
-        {"{{{{{{{{{{{{{{{{{{{{{{{{{{{{", false},
+        {"image: a\n", true, false},
+        {"cpus: 2\nsteps:\n  - run: x\n", true, false},
+        {"linux: {kernel: x}\n", false, true},
+        {"cpus: 2\n", false, false},
+        {"linux:\n  image: x\n", false, true},
+        {"cpus: image\nmemory: steps\n", false, false},
+        {"shares: [{image: x}, steps]\ncpus: 1\n", false, false},
+        {"image: a\ndisks: []\n", false, true},
+        {"[image]\n", false, false},
+        {"image\n", false, false},
+        {"", false, false},
+        {"image: [\n", true, false},
+        {"{{{{{{{{{{{{{{{{{{{{{{{{{{{{", false, false},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         _cleanup_close_ int fd = open("in/x.yaml", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         assert_int_equal(io_write_full(fd, cases[i].text, strlen(cases[i].text)), 0);
-        if (job_file_is_one("in/x.yaml") != cases[i].job)
+        if (job_file_is_one("in/x.yaml") != cases[i].job ||
+            job_file_is_machine("in/x.yaml") != cases[i].machine)
             fail_msg("case %zu", i);
     }
+    /* What can be read once is left to who reads all of it. */
+    assert_int_equal(mkfifo("in/pipe", 0600), 0);
+    assert_false(job_file_is_one("in/pipe"));
     assert_false(job_file_is_one("in/none.yaml"));
 }
 
