@@ -401,4 +401,27 @@ BUILD
     [ -z "$("$DAYFLY" prune out | grep -F "$PWD")" ]
     run -125 --separate-stderr "$DAYFLY" prune no-such-directory
     [[ $stderr == *"no-such-directory: No such file"* ]]
+    [[ $stderr != *"nothing was left"* ]]
+}
+
+@test "what is not there is refused with what helps" {
+    export DAYFLY_HOME=$PWD/home
+    : > no-package
+    while IFS='|' read -r words message; do
+        # shellcheck disable=SC2086
+        run -125 --separate-stderr "$DAYFLY" $words
+        [ "${stderr_lines[-1]}" = "dayfly $message" ]
+    done <<'WORDS'
+image rm nope|image rm: there is no image "nope"; `dayfly image ls` lists them
+image tag nope other|image tag: there is no image "nope"; `dayfly image ls` lists them
+image push nope oci:there|image push: there is no image "nope"; `dayfly image ls` lists them
+kernel rm nope|kernel rm: there is no kernel "nope"; `dayfly kernel ls` lists them
+kernel import no-package|kernel import: no-package: not a Debian package (no ar archive); give a linux-image-*.deb
+cache rm nope|cache rm: there is no cache nope; `dayfly cache ls` lists them
+cache inspect nope|cache inspect: there is no cache nope; `dayfly cache ls` lists them
+run --artifact= host|run: artifact '': write GUEST or GUEST:HOST
+run --allow a^b host|run: --allow: 'a^b': write NAME, *.NAME, ADDRESS[/BITS], each with or without :PORT; host:PORT; or *
+WORDS
+    run -127 --separate-stderr "$DAYFLY" run --engine none host --user x
+    [[ $stderr == *"command --user: not in PATH"*"; options of dayfly stand before the image" ]]
 }
