@@ -41,6 +41,31 @@ setup() {
     done
 }
 
+@test "doctor names its checks, and each can be asked for" {
+    export DAYFLY_HOME=$PWD/home
+    "$DAYFLY" doctor 2> found || [ $? -eq 125 ]
+    help=$("$DAYFLY" doctor --help | tr '\n' ' ')
+    names=$(awk '{print $2}' found)
+    [ "$(wc -w <<< "$names")" -ge 9 ]
+    for name in $names; do
+        [[ $help =~ "CHECK is one of "[^.]*"$name"[,\ .] ]]
+        "$DAYFLY" doctor "$name" 2> one || [ $? -eq 125 ]
+        [ "$(awk '{print $1, $2}' one)" = "$(awk -v name="$name" '$2 == name {print $1, $2}' found)" ]
+    done
+    run -125 "$DAYFLY" doctor nope
+    run -125 --separate-stderr env PATH=/nowhere "$DAYFLY" doctor pull
+    [ "$stderr" = "no   pull    dayfly image pull and push: skopeo is not installed: apt-get install skopeo" ]
+}
+
+@test "doctor tells who cannot make files of any owner" {
+    [ "$EUID" -eq 0 ] || skip "only root can be another user"
+    other=(setpriv --reuid 54321 --regid 54321 --clear-groups)
+    "${other[@]}" "$DAYFLY" --version || skip "another user cannot run it"
+    "$DAYFLY" doctor ids
+    run -125 --separate-stderr "${other[@]}" "$DAYFLY" doctor ids
+    [[ $stderr == "no   ids "*"apt-get install uidmap" || $stderr == "no   ids "*"/etc/subuid has no ids for this user"* ]]
+}
+
 @test "bash completes commands and options" {
     source <("$DAYFLY" completion bash)
     complete_words() {
