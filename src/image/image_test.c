@@ -172,10 +172,8 @@ static void test_an_unknown_image_is_told_how_to_get(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_the_same_tree_is_the_same_image),
-        TEST(test_a_lost_root_is_made_again_the_same),
-        TEST(test_a_damaged_layer_makes_no_root),
-        TEST(test_what_cannot_be_imported),
+        TEST(test_the_same_tree_is_the_same_image),     TEST(test_a_lost_root_is_made_again_the_same),
+        TEST(test_a_damaged_layer_makes_no_root),       TEST(test_what_cannot_be_imported),
         TEST(test_an_unknown_image_is_told_how_to_get),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

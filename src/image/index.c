@@ -178,7 +178,7 @@ static int find(struct store *store, const struct oci_ref *ref, const char *reme
                 struct store_entry *out, struct dayfly_err *err)
 {
     _cleanup_free_ struct store_entry *entries = NULL;
-    size_t count;
+    size_t count = 0;
     int rc = store_entries(store, &entries, &count, err);
     if (rc)
         return rc;
