@@ -8,7 +8,10 @@
 #   make fuzz-nightly  every fuzz target for 60 seconds: half an hour, for a timer to start
 #   make lint     clang-tidy and clang-format over the sources, shellcheck over the scripts
 #   make install  to PREFIX (default /usr/local), below DESTDIR
-#   make clean    remove what was built; caches and images stay
+#   make clean    remove build directories, build/home with them
+#
+# BUILD is another directory to build in. It counts for make, kernel, install and clean; the others use build/
+# and those beside it.
 PREFIX ?= /usr/local
 BUILD ?= build
 
@@ -45,6 +48,7 @@ lint: all
 install: all
 	@meson configure $(BUILD) -Dprefix=$(PREFIX)
 	meson install -C $(BUILD)
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || PATH=$$PATH:/sbin ldconfig
 
 clean:
-	rm -rf build build-*
+	rm -rf $(BUILD) build build-*

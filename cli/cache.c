@@ -24,14 +24,6 @@ static const struct option_row json_rows[] = {
     {0},
 };
 
-/* "2026-01-02T03:04:05Z" to the minute: what comes behind is of no help in a list. */
-static const char *minute_of(const json_t *time, char out[20])
-{
-    const char *text = json_string_value(time);
-    snprintf(out, 20, "%.10s %.5s", text, text + 11);
-    return out;
-}
-
 static const char *number_of(const json_t *number, char out[24])
 {
     snprintf(out, 24, "%lld", (long long)json_integer_value(number));
@@ -47,12 +39,12 @@ static void print_list(const json_t *list)
     size_t i;
     table_row(&table, "NAME", "GENERATION", "KEPT", "SIZE", "USED", NULL);
     json_array_foreach (list, i, cache) {
-        char generation[24], kept[24], size[TABLE_SIZE_BYTES], used[20];
+        char generation[24], kept[24], size[TABLE_SIZE_BYTES], used[TABLE_MINUTE_BYTES];
         table_row(&table, json_string_value(json_object_get(cache, "name")),
                   number_of(json_object_get(cache, "generation"), generation),
                   number_of(json_object_get(cache, "generations"), kept),
                   table_size(json_object_get(cache, "bytes"), size),
-                  minute_of(json_object_get(cache, "used"), used), NULL);
+                  table_minute(json_object_get(cache, "used"), used), NULL);
     }
     table_print(&table, stdout);
 }
@@ -93,11 +85,11 @@ static void print_generations(const json_t *cache)
     size_t i;
     table_row(&table, "GENERATION", "MADE", "USED", "FILES", "SIZE", "OWN", "IN USE", "PATH", NULL);
     json_array_foreach (json_object_get(cache, "generations"), i, row) {
-        char generation[24], made[20], used[20], files[24], size[TABLE_SIZE_BYTES],
-            own[TABLE_SIZE_BYTES];
+        char generation[24], made[TABLE_MINUTE_BYTES], used[TABLE_MINUTE_BYTES], files[24],
+            size[TABLE_SIZE_BYTES], own[TABLE_SIZE_BYTES];
         table_row(&table, number_of(json_object_get(row, "generation"), generation),
-                  minute_of(json_object_get(row, "made"), made),
-                  minute_of(json_object_get(row, "used"), used),
+                  table_minute(json_object_get(row, "made"), made),
+                  table_minute(json_object_get(row, "used"), used),
                   number_of(json_object_get(row, "files"), files),
                   table_size(json_object_get(row, "bytes"), size),
                   table_size(json_object_get(row, "own_bytes"), own),
@@ -238,6 +230,6 @@ static const struct command *const children[] = {&ls_command, &inspect_command, 
 
 const struct command cache_command = {
     .name = "cache",
-    .summary = "what jobs leave for later ones: list, show, remove",
+    .summary = "list, show and remove caches",
     .children = children,
 };

@@ -97,9 +97,13 @@ static int store(const struct reader *reader, const struct option_row *row, cons
         break;
     case OPTION_KIND_SIZE:
         rc = units_parse_size(value, at, err);
+        if (!rc && *(uint64_t *)at < row->min)
+            rc = err_set(err, EINVAL, "0 is no size; leave the option out for the default");
         break;
     case OPTION_KIND_DURATION:
         rc = units_parse_duration(value, at, err);
+        if (!rc && *(uint64_t *)at < row->min)
+            rc = err_set(err, EINVAL, "0 is no time; leave the option out for none");
         break;
     case OPTION_KIND_NUMBER:
         rc = units_parse_number(value, row->min, row->max, at, err);
@@ -120,8 +124,8 @@ static int read_long(const struct reader *reader, int argc, char **argv, int *i,
     const char *value = name[len] ? name + len + 1 : NULL;
     const struct option_row *row = row_by_name(reader->command, name, len);
     if (!row) {
-        if (!strcmp(name, "help"))
-            return READ_HELP;
+        if (len == strlen("help") && !memcmp(name, "help", len))
+            return value ? err_set(err, EINVAL, "--help takes no value") : READ_HELP;
         _cleanup_free_ char *word = strndup(name, len);
         return word ? unknown_option(reader->command, word, err)
                     : err_errno(err, ENOMEM, "reading the command line");

@@ -67,7 +67,7 @@ struct option_row {
     /* The rest is one of the OPTION_* macros below: where the value goes, and of what type it is. */
     enum option_kind kind;
     size_t offset;
-    uint64_t min, max;
+    uint64_t min, max; /* SIZE, DURATION: min alone, which is 0, or 1 where 0 stands for "not given" */
 };
 
 /* offsetof(type, member), and a compile error unless the member has the type that the kind writes. */
@@ -83,6 +83,9 @@ struct option_row {
 #define OPTION_SIZE(type, member) .kind = OPTION_KIND_SIZE, .offset = OPTION_AT(type, member, uint64_t)
 #define OPTION_DURATION(type, member)                                                                  \
     .kind = OPTION_KIND_DURATION, .offset = OPTION_AT(type, member, uint64_t)
+/* Of these 0 is refused: it is what the member has when the option was not given. */
+#define OPTION_SIZE_ABOVE_0(type, member)     OPTION_SIZE(type, member), .min = 1
+#define OPTION_DURATION_ABOVE_0(type, member) OPTION_DURATION(type, member), .min = 1
 #define OPTION_NUMBER(type, member, low, high)                                                         \
     .kind = OPTION_KIND_NUMBER, .offset = OPTION_AT(type, member, uint64_t), .min = (low), .max = (high)
 #define OPTION_LIST(type, member)                                                                      \
@@ -108,6 +111,7 @@ struct command {
     const void *defaults; /* such a struct, or NULL for all zero */
     const struct example *examples;
     int (*run)(const struct call *call); /* returns the exit status */
+    bool runs_job;                       /* whose status it then is */
     /* A group: NULL-terminated, and no rows, operands or run. With a run it is a command as well, where
      * the next word names none of these. */
     const struct command *const *children;

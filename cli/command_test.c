@@ -77,6 +77,15 @@ static const struct command root = {
     .summary = "the tool",
     .children = (const struct command *const[]){&run, &image, NULL},
 };
+/* A command that is a group as well. */
+static const struct command both = {
+    .name = "both",
+    .summary = "list, or do more",
+    .operands = "[NAME]",
+    .run = show,
+    .runs_job = true,
+    .children = (const struct command *const[]){&ls, NULL},
+};
 
 /* command_main over the words of `line` (parted by single spaces), its stderr in `said`. */
 static int main_with(const char *line, char said[1024])
@@ -158,6 +167,7 @@ static void test_what_is_refused(void **state)
          "dayfly run: unknown option --memroy; did you mean --memory?\nTry 'dayfly run --help'.\n"},
         {"dayfly run -x d", "dayfly run: unknown option -x\nTry 'dayfly run --help'.\n"},
         {"dayfly run --tty=1 d", "dayfly run: --tty takes no value\nTry 'dayfly run --help'.\n"},
+        {"dayfly run --help=x d", "dayfly run: --help takes no value\nTry 'dayfly run --help'.\n"},
         {"dayfly run --memory",
          "dayfly run: --memory needs a value: --memory SIZE\nTry 'dayfly run --help'.\n"},
         {"dayfly run -im", "dayfly run: -m needs a value: -m SIZE\nTry 'dayfly run --help'.\n"},
@@ -174,18 +184,28 @@ static void test_what_is_refused(void **state)
     }
 }
 
+static void help_of(char text[8192], const char *path, const struct command *command)
+{
+    FILE *out = fmemopen(text, 8192, "w");
+    assert_non_null(out);
+    help_print(out, path, command);
+    fclose(out);
+}
+
+static void man_of(char text[8192], const char *path, const struct command *command)
+{
+    FILE *out = fmemopen(text, 8192, "w");
+    assert_non_null(out);
+    help_print_man(out, path, &root, command);
+    fclose(out);
+}
+
 static void test_help_and_man_name_every_option(void **state)
 {
     (void)state;
     char help[8192] = "", man[8192] = "";
-    FILE *out = fmemopen(help, sizeof(help), "w");
-    assert_non_null(out);
-    help_print(out, "dayfly run", &run);
-    fclose(out);
-    out = fmemopen(man, sizeof(man), "w");
-    assert_non_null(out);
-    help_print_man(out, "dayfly image", &root, &image);
-    fclose(out);
+    help_of(help, "dayfly run", &run);
+    man_of(man, "dayfly image", &image);
     assert_non_null(strstr(help, "Usage: dayfly run [OPTION...] IMAGE [--] CMD\n"));
     for (const struct option_row *row = rows; row->name; row++) {
         if (!strstr(help, row->name) || !strstr(help, row->help))
@@ -193,6 +213,33 @@ static void test_help_and_man_name_every_option(void **state)
         if (!strstr(man, row->name) || !strstr(man, row->help))
             fail_msg("the page of image does not explain --%s", row->name);
     }
+    man_of(man, "dayfly run", &run);
+    assert_non_null(strstr(man, ".SH OPTIONS\n.TP\n"));
+}
+
+static void test_a_group_that_runs_by_itself_says_so_first(void **state)
+{
+    (void)state;
+    char help[8192] = "", man[8192] = "";
+    help_of(help, "dayfly both", &both);
+    assert_non_null(strstr(help, "Usage: dayfly both [OPTION...] [NAME]\n"
+                                 "       dayfly both COMMAND [ARG...]\n\n"));
+    help_of(help, "dayfly image", &image);
+    assert_non_null(strstr(help, "Usage: dayfly image COMMAND [ARG...]\n\n"));
+    man_of(man, "dayfly both", &both);
+    assert_non_null(strstr(man, "\\fBdayfly both\\fR [\\fIOPTION\\fR...] [NAME]\n.br\n"
+                                "\\fBdayfly both\\fR \\fICOMMAND\\fR [\\fIARG\\fR...] \n"));
+}
+
+static void test_the_status_of_a_job_is_on_its_page_alone(void **state)
+{
+    (void)state;
+    char man[8192] = "";
+    man_of(man, "dayfly both", &both);
+    assert_non_null(strstr(man, "124 when"));
+    man_of(man, "dayfly image", &image);
+    assert_non_null(strstr(man, "125 when"));
+    assert_null(strstr(man, "124 when"));
 }
 
 int main(void)
@@ -201,6 +248,8 @@ int main(void)
         cmocka_unit_test(test_what_is_read),
         cmocka_unit_test(test_what_is_refused),
         cmocka_unit_test(test_help_and_man_name_every_option),
+        cmocka_unit_test(test_a_group_that_runs_by_itself_says_so_first),
+        cmocka_unit_test(test_the_status_of_a_job_is_on_its_page_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,11 +8,11 @@
 #include "command.h"
 #include "engine/engine.h"
 #include "image/kernel.h"
+#include "image/scratch.h"
 #include "image/store.h"
 #include "isolate/jail.h"
 #include "sandbox/sandbox.h"
 #include "util/arith.h"
-#include "util/cleanup.h"
 #include "util/err.h"
 #include "util/program.h"
 
@@ -38,14 +38,6 @@ struct check {
     int (*probe)(struct dayfly_err *why);
 };
 
-static int probe_program(const char *name, const char *package, struct dayfly_err *why)
-{
-    _cleanup_free_ char *file = program_find(name);
-    if (file)
-        return 0;
-    return err_set(why, ENOENT, "%s is not installed: apt-get install %s", name, package);
-}
-
 static int probe_kvm_engine(struct dayfly_err *why)
 {
     return engine_kvm.probe(why);
@@ -63,13 +55,18 @@ static int probe_user_engine(struct dayfly_err *why)
 
 static int probe_mkfs(struct dayfly_err *why)
 {
-    int r = probe_program("mkfs.erofs", "erofs-utils", why);
-    return r < 0 ? r : probe_program("mke2fs", "e2fsprogs", why);
+    int r = program_probe("mkfs.erofs", "erofs-utils", why);
+    return r < 0 ? r : program_probe("mke2fs", "e2fsprogs", why);
 }
 
 static int probe_mmdebstrap(struct dayfly_err *why)
 {
-    return probe_program("mmdebstrap", "mmdebstrap", why);
+    return program_probe("mmdebstrap", "mmdebstrap", why);
+}
+
+static int probe_skopeo(struct dayfly_err *why)
+{
+    return program_probe("skopeo", "skopeo", why);
 }
 
 static int probe_kernel(struct dayfly_err *why)
@@ -106,7 +103,9 @@ static const struct check checks[] = {
     {"jail", "locking up what serves a machine, wholly (--jail required)", probe_jail},
     {"kernel", "a kernel to boot", probe_kernel},
     {"mkfs", "making file systems", probe_mkfs},
+    {"ids", "making images with files of any owner, as this user", scratch_probe_ids},
     {"debian", "dayfly image build --debian", probe_mmdebstrap},
+    {"pull", "dayfly image pull and push", probe_skopeo},
 };
 
 static int doctor(const struct call *call)
@@ -130,8 +129,8 @@ static int doctor(const struct call *call)
             json_array_append_new(findings, json_pack("{s:s, s:b, s:s}", "name", check->name, "works",
                                                       works, "why", why.msg));
         else
-            fprintf(stderr, "%-4s %s%s%s\n", works ? "ok" : "no", check->what, why.msg[0] ? ": " : "",
-                    why.msg);
+            fprintf(stderr, "%-4s %-7s %s%s%s\n", works ? "ok" : "no", check->name, check->what,
+                    why.msg[0] ? ": " : "", why.msg);
     }
     if (options->json) {
         json_dumpf(findings, stdout, JSON_INDENT(2));
@@ -151,6 +150,7 @@ const struct command doctor_command = {
     .summary = "say what works on this host, and what would make the rest work",
     .description = "Tries each thing that Dayfly needs rather than looking for its name: /dev/kvm, for "
                    "instance, is opened and made to run the instructions that a kernel needs.\n\n"
+                   "CHECK is one of kvm, tcg, user, jail, kernel, mkfs, ids, debian and pull.\n\n"
                    "Exit status: 0 when some engine has a machine for a job (with CHECK: when that "
                    "works), else 125.",
     .operands = "[CHECK]",

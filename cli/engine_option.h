@@ -30,8 +30,8 @@
 #define JAIL_OPTION(type, member)                                                                      \
     {                                                                                                  \
         "jail", 0, "auto|required|off",                                                                \
-            "how what serves a machine is locked up: as far as this host allows (the default), "       \
-            "wholly or not started, or not at all, for debugging",                                     \
+            "how strictly the threads and processes that serve a machine are confined: as far as "     \
+            "this host allows (the default), wholly or not started, or not at all, for debugging",     \
             OPTION_CHOICE(type, member)                                                                \
     }
 

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fault.h"
 
+#include <errno.h>
 #include <stdio.h>
+
+#include "util/err.h"
 
 const char *fault_severity_name(enum dayfly_severity severity)
 {
@@ -15,4 +18,19 @@ void fault_print(const struct dayfly_fault *fault, const char *file)
             fault->where[0] ? ": " : "", fault->message);
     if (fault->hint)
         fprintf(stderr, "    hint: %s\n", fault->hint);
+}
+
+void fault_tell(void *teller, const struct dayfly_fault *fault)
+{
+    struct fault_teller *t = teller;
+    t->errors += fault->severity == DAYFLY_FAULT_ERROR;
+    fault_print(fault, t->file);
+}
+
+int fault_told(const struct fault_teller *teller, int rc, struct dayfly_err *err)
+{
+    if (rc == -EINVAL && teller->errors)
+        err_set(err, EINVAL, "%s: %u error%s", teller->file, teller->errors,
+                teller->errors == 1 ? "" : "s");
+    return rc;
 }

@@ -72,10 +72,19 @@ static bool letter_h_is_taken(const struct command *command)
     return false;
 }
 
+static void print_usage(FILE *out, const char *path, const struct command *command)
+{
+    if (command->run)
+        fprintf(out, "Usage: %s [OPTION...]%s%s\n", path, command->operands ? " " : "",
+                command->operands ? command->operands : "");
+    if (command->children)
+        fprintf(out, "%s %s COMMAND [ARG...]\n", command->run ? "      " : "Usage:", path);
+    fputc('\n', out);
+}
+
 void help_print(FILE *out, const char *path, const struct command *command)
 {
-    fprintf(out, "Usage: %s %s%s%s\n\n", path, command->children ? "COMMAND [ARG...]" : "[OPTION...]",
-            command->operands ? " " : "", command->operands ? command->operands : "");
+    print_usage(out, path, command);
     print_wrapped(out, 0, 0, command->summary, strlen(command->summary));
     const char *next;
     for (const char *text = command->description; text && *text; text = next) {
@@ -141,16 +150,25 @@ static void print_man_row(FILE *out, const struct option_row *row)
     print_roff_line(out, row->help);
 }
 
-static void print_man_synopsis(FILE *out, const char *path, const struct command *command)
+static void print_man_call(FILE *out, const char *path, const char *behind, const char *operands)
 {
     fputs("\\fB", out);
     print_roff(out, path, strlen(path));
-    fprintf(out, "\\fR %s ",
-            command->children ? "\\fICOMMAND\\fR [\\fIARG\\fR...]" : "[\\fIOPTION\\fR...]");
-    print_roff_line(out, command->operands ? command->operands : "");
+    fprintf(out, "\\fR %s ", behind);
+    print_roff_line(out, operands ? operands : "");
 }
 
-static void print_man_body(FILE *out, const struct command *command)
+static void print_man_synopsis(FILE *out, const char *path, const struct command *command)
+{
+    if (command->run)
+        print_man_call(out, path, "[\\fIOPTION\\fR...]", command->operands);
+    if (command->run && command->children)
+        fputs(".br\n", out);
+    if (command->children)
+        print_man_call(out, path, "\\fICOMMAND\\fR [\\fIARG\\fR...]", NULL);
+}
+
+static void print_man_description(FILE *out, const struct command *command)
 {
     const char *next;
     for (const char *text = command->description; text && *text; text = next) {
@@ -159,6 +177,10 @@ static void print_man_body(FILE *out, const struct command *command)
         print_roff(out, text, len);
         fputc('\n', out);
     }
+}
+
+static void print_man_rows(FILE *out, const struct command *command)
+{
     for (const struct option_row *row = command->rows; row && row->name; row++)
         print_man_row(out, row);
 }
@@ -180,7 +202,8 @@ static void print_man_section(FILE *out, const char *path, const struct command 
     fputs(".SS ", out);
     print_man_synopsis(out, path, command);
     print_roff_line(out, command->summary);
-    print_man_body(out, command);
+    print_man_description(out, command);
+    print_man_rows(out, command);
     print_man_examples(out, command);
 }
 
@@ -198,7 +221,11 @@ void help_print_man(FILE *out, const char *path, const struct command *root,
     fputs(".SH SYNOPSIS\n", out);
     print_man_synopsis(out, path, command);
     fputs(".SH DESCRIPTION\n", out);
-    print_man_body(out, command);
+    print_man_description(out, command);
+    if (command->rows) {
+        fputs(".SH OPTIONS\n", out);
+        print_man_rows(out, command);
+    }
     if (command == root) {
         fputs(".SH COMMANDS\n", out);
         for (const struct command *const *c = command->children; c && *c; c++) {
@@ -218,10 +245,13 @@ void help_print_man(FILE *out, const char *path, const struct command *root,
         print_man_examples(out, command);
     }
     fputs(".SH EXIT STATUS\n"
-          "0 when it succeeded; 125 when Dayfly itself failed.\n"
-          "A command that runs a job exits with the job's status;\n"
-          "124 when its time ran out, 126 or 127 when it could not be started, 128+N for signal N.\n",
+          "0 when it succeeded; 125 when Dayfly itself failed.\n",
           out);
+    if (command->runs_job)
+        fputs(
+            "Else it is the command's own status;\n"
+            "124 when its time ran out, 126 or 127 when it could not be started, 128+N for signal N.\n",
+            out);
     if (command != root)
         fputs(".SH SEE ALSO\n\\fBdayfly\\fR(1)\n", out);
 }

@@ -16,27 +16,19 @@ const struct log image_progress = {.write = log_to_stderr, .level = LOG_INFO};
 
 /* ---- ls, rm ---- */
 
-/* To the minute: what comes behind is of no help in a list. */
-static const char *minute_of(const char *time, char out[20])
-{
-    if (!time || strlen(time) < strlen("2026-01-02T03:04") || time[10] != 'T')
-        return time && time[0] ? time : "-";
-    snprintf(out, 20, "%.10s %.5s", time, time + 11);
-    return out;
-}
-
 static void fill_table(struct table *table, const json_t *images)
 {
     json_t *image;
     size_t i;
     table_row(table, "NAME", "DIGEST", "CREATED", "OWN", "SHARED", NULL);
     json_array_foreach (images, i, image) {
-        char own[TABLE_SIZE_BYTES], shared[TABLE_SIZE_BYTES], digest[TABLE_DIGEST_BYTES], minute[20];
-        const char *created = json_string_value(json_object_get(image, "created"));
+        char own[TABLE_SIZE_BYTES], shared[TABLE_SIZE_BYTES], digest[TABLE_DIGEST_BYTES],
+            minute[TABLE_MINUTE_BYTES];
+        const json_t *created = json_object_get(image, "created");
         table_row(table, json_string_value(json_object_get(image, "name")),
                   table_digest(json_object_get(image, "digest"), digest),
                   json_is_true(json_object_get(image, "damaged")) ? "(damaged)"
-                                                                  : minute_of(created, minute),
+                                                                  : table_minute(created, minute),
                   table_size(json_object_get(image, "own_bytes"), own),
                   table_size(json_object_get(image, "shared_bytes"), shared), NULL);
     }
@@ -234,7 +226,7 @@ static const struct command *const children[] = {&ls_command,
 
 const struct command image_command = {
     .name = "image",
-    .summary = "make, fetch, give away and remove images",
+    .summary = "build, import, pull, push and remove images",
     .description =
         "An image is the root file system that sandboxes start from, with what to run in it. "
         "IMAGE is NAME, NAME:TAG or sha256:DIGEST; without a tag, latest is meant.",

@@ -45,7 +45,7 @@ static const struct example tag_examples[] = {
 
 const struct command image_tag_command = {
     .name = "tag",
-    .summary = "give an image one more name",
+    .summary = "add a name to an image",
     .description = "NAME then stands for the same image, in place of one that had the name.",
     .operands = "IMAGE NAME",
     .min_operands = 2,

@@ -130,7 +130,7 @@ static const struct example push_examples[] = {
 
 const struct command image_push_command = {
     .name = "push",
-    .summary = "give an image to a registry or another store",
+    .summary = "push an image to a registry or another store",
     .description =
         "Prints the digest that the image has there: its own, unless another format was asked "
         "for.\n\n" PLACES,

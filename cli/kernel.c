@@ -70,8 +70,7 @@ struct import_options {
 static const struct option_row import_rows[] = {
     {"name", 'n', "NAME", "call it NAME instead of its release",
      OPTION_STRING(struct import_options, name)},
-    {"default", 0, NULL, "use it where no kernel is said",
-     OPTION_FLAG(struct import_options, mark_default)},
+    {"default", 0, NULL, "make it the default", OPTION_FLAG(struct import_options, mark_default)},
     {0},
 };
 

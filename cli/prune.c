@@ -73,12 +73,12 @@ static void tell(void *opaque, const char *kind, const char *name, int error)
         printf("%s %s%s%s\n", kind, shown, why ? ": stays: " : "", why ? why : "");
 }
 
-static void summarize(const struct found *found, bool dry_run)
+static void summarize(const struct found *found, bool dry_run, bool all_seen)
 {
     unsigned gone = found->count - found->stays;
-    if (found->count == 0)
+    if (found->count == 0 && all_seen)
         fputs("nothing was left\n", stderr);
-    else
+    else if (found->count)
         fprintf(stderr, "%s %u thing%s\n", dry_run ? "would remove" : "removed", gone,
                 gone == 1 ? "" : "s");
 }
@@ -99,7 +99,7 @@ static int prune_run(const struct call *call)
     if (found.list)
         table_json(found.list, stdout);
     json_decref(found.list);
-    summarize(&found, options->dry_run);
+    summarize(&found, options->dry_run, status == 0);
     if (found.stays) {
         err_set(&err, EBUSY, "%u of what was left could not be removed", found.stays);
         status = command_fail(call, &err);

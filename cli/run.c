@@ -36,13 +36,13 @@ static const struct option_row rows[] = {
     {"cpus", 0, "N", "processors (default: the host's, of a machine at most 8)",
      OPTION_NUMBER(struct run_options, cpus, 1, 254)},
     {"memory", 'm', "SIZE", "memory (default: 1GiB in a machine, else no limit)",
-     OPTION_SIZE(struct run_options, memory)},
+     OPTION_SIZE_ABOVE_0(struct run_options, memory)},
     {"disk", 0, "SIZE",
      "space for what the job writes, used as it is written (default: 10GiB; engine user: half of "
      "the free memory, where it is)",
-     OPTION_SIZE(struct run_options, disk)},
+     OPTION_SIZE_ABOVE_0(struct run_options, disk)},
     {"timeout", 0, "DURATION", "end the command after this time, with status 124",
-     OPTION_DURATION(struct run_options, timeout)},
+     OPTION_DURATION_ABOVE_0(struct run_options, timeout)},
     {"share", 0, "SRC:DST[:OPTION,...]",
      "show the command the host's directory SRC at DST; options: rw, ro, cow and those above",
      OPTION_LIST(struct run_options, shares)},
@@ -57,7 +57,7 @@ static const struct option_row rows[] = {
      "program's socket",
      OPTION_STRING(struct run_options, net)},
     {"allow", 0, "NAME|CIDR[:PORT]",
-     "let the command reach this and what else is allowed, and nothing more; see below",
+     "let the command reach this and what else is allowed, and nothing more; see above",
      OPTION_LIST(struct run_options, allow)},
     {"publish", 'p', "[ADDRESS:]HOST:GUEST[/udp]",
      "lead the host's port HOST, of 127.0.0.1 unless said otherwise, to the machine's port GUEST",
@@ -72,13 +72,13 @@ static const struct option_row rows[] = {
      "the same as the variable NAME of the command's environment, instead of a file",
      OPTION_LIST(struct run_options, env_secrets)},
     {"for-host", 0, "NAME=HOST[,http]",
-     "give the command a placeholder for the secret NAME, and requests to HOST the secret; see below",
+     "give the command a placeholder for the secret NAME, and requests to HOST the secret; see above",
      OPTION_LIST(struct run_options, for_hosts)},
     {"artifact", 0, "GUEST[:HOST]",
      "copy a file or directory, or what matches a pattern, out of the machine at the end",
      OPTION_LIST(struct run_options, artifacts)},
     {"artifact-limit", 0, "SIZE", "the most that artifacts may have together (default: 10GiB)",
-     OPTION_SIZE(struct run_options, artifact_limit)},
+     OPTION_SIZE_ABOVE_0(struct run_options, artifact_limit)},
     {"artifact-required", 0, NULL, "a missing artifact is a failure, with status 125",
      OPTION_FLAG(struct run_options, artifact_required)},
     {"entrypoint", 0, "PROGRAM",
@@ -99,7 +99,8 @@ static const struct option_row rows[] = {
     {"report", 0, "FILE", "write the job's report there, as JSON",
      OPTION_STRING(struct run_options, report)},
     {"trace", 0, "FILE",
-     "write there when the run got where, as JSON: what 'dayfly bench boot' makes its table of",
+     "write the time of each phase of the run to FILE, as JSON: what 'dayfly bench boot' makes its "
+     "table of",
      OPTION_STRING(struct run_options, trace)},
     {"audit", 0, NULL,
      "look at what the job leaves on the host, and end with status 125 if it is anything",
@@ -129,7 +130,7 @@ static const struct example examples[] = {
     {0},
 };
 
-/* -- signals ------------------------------------------------------------------------------------------
+/* -- secrecy ------------------------------------------------------------------------------------------
  */
 
 /* The layer's key is on the heap while the job runs (block/cipher.h): it goes into no core dump, of
@@ -437,18 +438,17 @@ const struct command run_command = {
     .name = "run",
     .summary = "run a command in a fresh sandbox",
     .description =
-        "Makes a virtual machine that did not exist a moment before, starts it from IMAGE, runs CMD in "
-        "it "
-        "and lets nothing of it stay. Without CMD the image's own command runs. Standard output and "
-        "error "
-        "are the command's; what dayfly has to say goes to standard error.\n\n"
+        "Makes a sandbox that did not exist a moment before (a virtual machine, unless --engine says "
+        "otherwise), starts it from IMAGE, runs CMD in it and lets nothing of it stay. Without CMD the "
+        "image's own command runs. Standard output and error are the command's; what dayfly has to say "
+        "goes to standard error.\n\n"
         "What the job writes goes to a layer of its own above the image, on a file without a name: the "
         "next "
         "job starts from exactly the same state.\n\n"
         "--share SRC:DST shows the command a directory of the host; it may be given several times. SRC "
         "is relative to the current directory and may contain colons. DST is an absolute path in the "
-        "guest, without colons, and is made where the image lacks it. Behind another colon stand "
-        "options, with commas between them.\n\n"
+        "guest, without colons, and is made where the image lacks it. Options follow a second "
+        "colon, separated by commas.\n\n"
         "Of the options of --share, rw, ro and cow say what the command may do: write (the default), "
         "only read, or write without the host's directory being changed; the difference is gone with "
         "the machine, or with changes=DIR kept there for 'dayfly changes'. cache=auto, none or always "
@@ -466,7 +466,8 @@ const struct command run_command = {
         "with private, the default, it can be written to, and what was written is dropped; with "
         "promote, what was written is what the next job finds, if this run is marked --trusted and "
         "every command of it succeeds. Otherwise promote is the same as private. Nothing in a job "
-        "file or a sandbox can set --trusted. Jobs at once do not see each other's writing: the first "
+        "file or a sandbox can set --trusted. Jobs that run at the same time do not see each other's "
+        "writes: the first "
         "one that succeeds makes the next generation, and those that began from the one before it make "
         "none. The files are shown as root's, or of the user whose number --user says. See 'dayfly "
         "cache'.\n\n"
@@ -502,7 +503,11 @@ const struct command run_command = {
         "host: in headers, in Basic credentials and in the query of a URL. The sandbox trusts an "
         "authority that is made for this job, so that requests can be looked into. Other hosts get the "
         "placeholder; without TLS HOST gets nothing, unless ,http stands behind it.\n\n"
-        "-f FILE takes a job from a YAML file: an image, steps and whatever stands here. A step is a "
+        "-f FILE takes a job from a YAML file: an image, steps and what else describes the job. How "
+        "one run "
+        "is watched and trusted (--trusted, --audit, --jail, --trace, -it, -v, -q) stays with the "
+        "command "
+        "line, and so does --for-host so far. A step is a "
         "script for /bin/sh -e or a program; the first that fails is the last, and its status the "
         "job's. "
         "Options of the command line replace single values of the file, and add to its lists. All "
@@ -529,4 +534,5 @@ const struct command run_command = {
     .options_size = sizeof(struct run_options),
     .examples = examples,
     .run = run,
+    .runs_job = true,
 };

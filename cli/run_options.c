@@ -8,11 +8,6 @@
 #include "fault.h"
 #include "util/err.h"
 
-static void print_fault(void *opaque, const struct dayfly_fault *fault)
-{
-    fault_print(fault, opaque);
-}
-
 static int no_memory(struct dayfly_err *err)
 {
     return err_set(err, ENOMEM, "out of memory");
@@ -32,16 +27,17 @@ static bool names(const struct word_list *words, const char *word, const char *e
 }
 
 /* Put the file's words in front of the command line's; name_end: but for those that the latter name as
- * well. The new array is kept at *made. */
+ * well, there or in `also`. The new array is kept at *made. */
 static int add_words(struct word_list *list, const struct schema_words *words, const char *name_end,
-                     const char ***made)
+                     const struct word_list *also, const char ***made)
 {
     size_t n = 0;
     const char **all = calloc(words->count + list->count + 1, sizeof(*all));
     if (!all)
         return -ENOMEM;
     for (size_t i = 0; i < words->count; i++)
-        if (!name_end || !names(list, words->words[i], name_end))
+        if (!name_end || (!names(list, words->words[i], name_end) &&
+                          !(also && names(also, words->words[i], name_end))))
             all[n++] = words->words[i];
     for (size_t i = 0; i < list->count; i++)
         all[n++] = list->words[i];
@@ -54,17 +50,20 @@ static int add_words(struct word_list *list, const struct schema_words *words, c
 static int merge_lists(struct run_request *r, const struct job_file *file)
 {
     struct run_options *o = &r->options;
-    bool ok = add_words(&o->env, &file->inherit, "=", &r->lists[0]) == 0;
+    /* A secret is one by its name, whether as a file or as a variable. */
+    const struct word_list secrets = o->secrets, env_secrets = o->env_secrets;
+    bool ok = add_words(&o->env, &file->inherit, "=", NULL, &r->lists[0]) == 0;
     const char **inherited = r->lists[0];
     r->lists[0] = NULL;
-    ok = ok && add_words(&o->env, &file->env, "=", &r->lists[0]) == 0;
+    ok = ok && add_words(&o->env, &file->env, "=", NULL, &r->lists[0]) == 0;
     free(inherited);
-    return ok && add_words(&o->shares, &file->share_words, NULL, &r->lists[1]) == 0 &&
-                   add_words(&o->allow, &file->allow, NULL, &r->lists[2]) == 0 &&
-                   add_words(&o->publish, &file->publish, NULL, &r->lists[3]) == 0 &&
-                   add_words(&o->secrets, &file->secret_words, "=", &r->lists[4]) == 0 &&
-                   add_words(&o->env_secrets, &file->env_secret_words, "=", &r->lists[5]) == 0 &&
-                   add_words(&o->caches, &file->cache_words, ":", &r->lists[6]) == 0
+    return ok && add_words(&o->shares, &file->share_words, NULL, NULL, &r->lists[1]) == 0 &&
+                   add_words(&o->allow, &file->allow, NULL, NULL, &r->lists[2]) == 0 &&
+                   add_words(&o->publish, &file->publish, NULL, NULL, &r->lists[3]) == 0 &&
+                   add_words(&o->secrets, &file->secret_words, "=", &env_secrets, &r->lists[4]) == 0 &&
+                   add_words(&o->env_secrets, &file->env_secret_words, "=", &secrets, &r->lists[5]) ==
+                       0 &&
+                   add_words(&o->caches, &file->cache_words, ":", NULL, &r->lists[6]) == 0
                ? 0
                : -ENOMEM;
 }
@@ -168,9 +167,12 @@ static int merge_file(struct run_request *r, const struct call *call, struct day
 {
     static const char *const none[] = {NULL};
     struct run_options *o = &r->options;
-    int rc = job_file_load(o->file, &r->file, print_fault, (void *)(uintptr_t)o->file, err);
+    struct fault_teller faults = {.file = o->file};
+    if (job_file_is_machine(o->file))
+        return err_set(err, EINVAL, "%s is a machine: `dayfly vm run -f %s`", o->file, o->file);
+    int rc = job_file_load(o->file, &r->file, fault_tell, &faults, err);
     if (rc < 0)
-        return rc;
+        return fault_told(&faults, rc, err);
     merge_values(o, r->file);
     if (merge_lists(r, r->file) < 0)
         return no_memory(err);

@@ -35,7 +35,7 @@ struct run_request {
     char *step_names;
 };
 
-/* Returns 0 or -errno; a job file's faults have been printed. */
+/* Returns 0 or -errno; a job file's faults have been printed, and err says how many. */
 int run_request_make(const struct call *call, struct run_request *out, struct dayfly_err *err);
 void run_request_finish(struct run_request *request);
 

@@ -94,8 +94,11 @@ void tell_outcome(const struct call *call, const struct run_request *request,
     const struct run_options *options = &request->options;
     const struct guest_result *guest = &result->guest;
     if (guest->outcome == GUEST_REFUSED)
-        fprintf(stderr, "%s: %s %s: %s\n", call->name, proto_step_name(guest->refused.step),
-                guest->refused.text, strerror((int)guest->refused.code));
+        fprintf(stderr, "%s: %s %s: %s%s\n", call->name, proto_step_name(guest->refused.step),
+                guest->refused.text, strerror((int)guest->refused.code),
+                guest->refused.step == PROTO_STEP_COMMAND && guest->refused.text[0] == '-'
+                    ? "; options of dayfly stand before the image"
+                    : "");
     else if (guest->timed_out)
         fprintf(stderr, "%s: the command was ended after its %gs (--timeout)\n", call->name,
                 (double)options->timeout / 1e9);

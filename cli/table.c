@@ -64,6 +64,15 @@ const char *table_digest(const json_t *digest, char out[TABLE_DIGEST_BYTES])
     return out;
 }
 
+const char *table_minute(const json_t *time, char out[TABLE_MINUTE_BYTES])
+{
+    const char *text = json_string_value(time);
+    if (!text || strlen(text) < strlen("2026-01-02T03:04") || text[10] != 'T')
+        return text && text[0] ? text : "-";
+    snprintf(out, TABLE_MINUTE_BYTES, "%.10s %.5s", text, text + 11);
+    return out;
+}
+
 void table_json(const json_t *json, FILE *out)
 {
     json_dumpf(json, out, JSON_INDENT(2));

@@ -11,6 +11,7 @@
 #define TABLE_COLUMNS      8
 #define TABLE_SIZE_BYTES   24
 #define TABLE_DIGEST_BYTES 13
+#define TABLE_MINUTE_BYTES 17
 
 /* Zero-initialised is an empty one. */
 struct table {
@@ -30,6 +31,10 @@ const char *table_size(const json_t *bytes, char out[TABLE_SIZE_BYTES]);
 
 /* The first 12 digits of a JSON string "sha256:HEX", "-" for anything else. */
 const char *table_digest(const json_t *digest, char out[TABLE_DIGEST_BYTES]);
+
+/* "2026-01-02 03:04" for a JSON string "2026-01-02T03:04:05Z": what comes behind is of no help in a
+ * list. Another text as it is; "-" for none. */
+const char *table_minute(const json_t *time, char out[TABLE_MINUTE_BYTES]);
 
 /* Print a document, indented, with a newline behind it. */
 void table_json(const json_t *json, FILE *out);

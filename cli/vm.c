@@ -14,6 +14,7 @@
 #include "dayfly/vm.h"
 #include "engine_option.h"
 #include "fault.h"
+#include "job/job_file.h"
 #include "signals.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -60,12 +61,6 @@ static void log_line_out(void *opaque, enum dayfly_log_level level, const char *
     log_to_stderr(opaque, (enum log_level)level, line);
 }
 
-static void print_fault(void *opaque, const struct dayfly_fault *fault)
-{
-    const struct vm_run_options *options = opaque;
-    fault_print(fault, options->file);
-}
-
 /*
  * Until it ends. The first signal presses the power button, a second one, or a guest that does not
  * obey within ten seconds, pulls the plug.
@@ -107,6 +102,10 @@ static int vm_run(const struct call *call)
         err_set(&err, EINVAL, "which machine? Name its description by -f FILE");
         return command_fail(call, &err);
     }
+    if (job_file_is_one(options->file)) {
+        err_set(&err, EINVAL, "%s is a job: `dayfly run -f %s`", options->file, options->file);
+        return command_fail(call, &err);
+    }
     signal(SIGPIPE, SIG_IGN);
     _cleanup_close_ int signal_fd = signals_catch(NULL, &err);
     _cleanup_close_ int event_fd = eventfd(0, EFD_CLOEXEC);
@@ -125,13 +124,14 @@ static int vm_run(const struct call *call)
     int r = signal_fd;
     if (r >= 0)
         r = event_fd < 0 ? err_errno(&err, errno, "prepare") : dayfly_config_new(&config);
-    /* Faults are printed one by one; the error that comes back only repeats the first. */
+    struct fault_teller faults = {.file = options->file};
     if (r == 0)
-        r = dayfly_config_load_yaml(config, options->file, print_fault, (void *)options, &err);
+        r = dayfly_config_load_yaml(config, options->file, fault_tell, &faults, &err);
     if (r == 0 && options->jail) /* before what the file says */
         r = dayfly_config_set_jail(config, jail_option(options->jail));
     if (r == 0)
-        r = dayfly_config_validate(config, print_fault, (void *)options, &err);
+        r = dayfly_config_validate(config, fault_tell, &faults, &err);
+    r = fault_told(&faults, r, &err);
     if (r == 0)
         r = dayfly_vm_new(&vm, config, &vm_options, &err);
     if (r == 0 && options->verbose)

@@ -41,6 +41,31 @@ setup() {
     done
 }
 
+@test "doctor names its checks, and each can be asked for" {
+    export DAYFLY_HOME=$PWD/home
+    "$DAYFLY" doctor 2> found || [ $? -eq 125 ]
+    help=$("$DAYFLY" doctor --help | tr '\n' ' ')
+    names=$(awk '{print $2}' found)
+    [ "$(wc -w <<< "$names")" -ge 9 ]
+    for name in $names; do
+        [[ $help =~ "CHECK is one of "[^.]*"$name"[,\ .] ]]
+        "$DAYFLY" doctor "$name" 2> one || [ $? -eq 125 ]
+        [ "$(awk '{print $1, $2}' one)" = "$(awk -v name="$name" '$2 == name {print $1, $2}' found)" ]
+    done
+    run -125 "$DAYFLY" doctor nope
+    run -125 --separate-stderr env PATH=/nowhere "$DAYFLY" doctor pull
+    [ "$stderr" = "no   pull    dayfly image pull and push: skopeo is not installed: apt-get install skopeo" ]
+}
+
+@test "doctor tells who cannot make files of any owner" {
+    [ "$EUID" -eq 0 ] || skip "only root can be another user"
+    other=(setpriv --reuid 54321 --regid 54321 --clear-groups)
+    "${other[@]}" "$DAYFLY" --version || skip "another user cannot run it"
+    "$DAYFLY" doctor ids
+    run -125 --separate-stderr "${other[@]}" "$DAYFLY" doctor ids
+    [[ $stderr == "no   ids "*"apt-get install uidmap" || $stderr == "no   ids "*"/etc/subuid has no ids for this user"* ]]
+}
+
 @test "bash completes commands and options" {
     source <("$DAYFLY" completion bash)
     complete_words() {
@@ -79,13 +104,67 @@ m.yaml: 3 errors' ]
     [ "$before" = "$(ls -l --time-style=full-iso)" ]
 }
 
+@test "validate accepts the example of a job" {
+    example=$BATS_TEST_DIRNAME/../examples/build.yaml
+    run -0 "$DAYFLY" validate "$example"
+    [ "$output" = "$example: no errors" ]
+}
+
 @test "vm run says the faults as validate does" {
     printf 'cpu: 2\nlinux: {kernel: vmlinuz}\n' > m.yaml
     touch vmlinuz
     run -125 --separate-stderr "$DAYFLY" vm run -f m.yaml
     [ -z "$output" ]
-    [ "${stderr_lines[0]}" = 'm.yaml:1:1: error: unknown key "cpu"' ]
-    [ "${stderr_lines[1]}" = '    hint: did you mean `cpus`?' ]
+    [ "$stderr" = 'm.yaml:1:1: error: unknown key "cpu"
+    hint: did you mean `cpus`?
+dayfly vm run: m.yaml: 1 error' ]
+}
+
+@test "run says each fault of a job file once, and how many there are" {
+    printf 'image: host\nstep: []\ncpus: many\n' > job.yaml
+    run -125 --separate-stderr "$DAYFLY" run -f job.yaml
+    [ "${stderr_lines[0]}" = 'job.yaml:2:1: error: unknown key "step"' ]
+    [ "${stderr_lines[2]}" = 'job.yaml:3:7: error: cpus: expected a whole number, found "many"' ]
+    [ "${stderr_lines[-1]}" = 'dayfly run: job.yaml: 2 errors' ]
+    [ "${#stderr_lines[@]}" -eq 5 ]
+    run -125 --separate-stderr "$DAYFLY" run -f gone.yaml
+    [ "$stderr" = 'dayfly run: gone.yaml: No such file or directory' ]
+}
+
+@test "a job is not run as a machine, nor a machine as a job" {
+    printf 'image: host\ncommand: ["true"]\n' > job.yaml
+    run -125 --separate-stderr "$DAYFLY" vm run -f job.yaml
+    [ "$stderr" = 'dayfly vm run: job.yaml is a job: `dayfly run -f job.yaml`' ]
+    printf 'cpus: 1\nlinux: {kernel: vmlinuz}\n' > machine.yaml
+    run -125 --separate-stderr "$DAYFLY" run -f machine.yaml
+    [ "$stderr" = 'dayfly run: machine.yaml is a machine: `dayfly vm run -f machine.yaml`' ]
+    run -0 "$DAYFLY" run --engine none -f <(cat job.yaml)
+}
+
+@test "0 is refused where it would stand for nothing given" {
+    while read -r option value message; do
+        run -125 --separate-stderr "$DAYFLY" run "$option" "$value" no-such-image -- true
+        [ "${stderr_lines[0]}" = "dayfly run: $option: $message" ]
+    done <<'OPTIONS'
+--memory 0 0 is no size; leave the option out for the default
+--disk 0K 0 is no size; leave the option out for the default
+--artifact-limit 0 0 is no size; leave the option out for the default
+--timeout 0s 0 is no time; leave the option out for none
+--cpus 0 0 is out of range: it must be from 1 to 254
+OPTIONS
+}
+
+@test "a secret of the command line replaces the file's of its name, whichever form they have" {
+    printf '%s\n' 'image: host' 'engine: none' 'secrets:' '  - {name: TOKEN, env: NOT_THERE}' \
+        '  - {name: OTHER}' 'command: [sh, -c, "echo $TOKEN"]' > job.yaml
+    export OTHER=other-secret MINE=my-own-secret
+    run -0 --separate-stderr "$DAYFLY" run -f job.yaml --secret-env TOKEN=env:MINE --secret-env OTHER
+    [ "$output" = '***' ]
+    # Engine none has no place for a file, which is seen when the values have been read.
+    printf '%s\n' 'image: host' 'engine: none' 'secrets:' \
+        '  - {name: TOKEN, env: NOT_THERE, variable: true}' 'command: ["true"]' > job.yaml
+    run -125 --separate-stderr "$DAYFLY" run -f job.yaml --secret TOKEN=env:MINE
+    [[ $stderr == *"no place of its own for the secret TOKEN"* ]]
 }
 
 @test "a share that cannot be is refused before anything starts" {
@@ -347,4 +426,27 @@ BUILD
     [ -z "$("$DAYFLY" prune out | grep -F "$PWD")" ]
     run -125 --separate-stderr "$DAYFLY" prune no-such-directory
     [[ $stderr == *"no-such-directory: No such file"* ]]
+    [[ $stderr != *"nothing was left"* ]]
+}
+
+@test "what is not there is refused with what helps" {
+    export DAYFLY_HOME=$PWD/home
+    : > no-package
+    while IFS='|' read -r words message; do
+        # shellcheck disable=SC2086
+        run -125 --separate-stderr "$DAYFLY" $words
+        [ "${stderr_lines[-1]}" = "dayfly $message" ]
+    done <<'WORDS'
+image rm nope|image rm: there is no image "nope"; `dayfly image ls` lists them
+image tag nope other|image tag: there is no image "nope"; `dayfly image ls` lists them
+image push nope oci:there|image push: there is no image "nope"; `dayfly image ls` lists them
+kernel rm nope|kernel rm: there is no kernel "nope"; `dayfly kernel ls` lists them
+kernel import no-package|kernel import: no-package: not a Debian package (no ar archive); give a linux-image-*.deb
+cache rm nope|cache rm: there is no cache nope; `dayfly cache ls` lists them
+cache inspect nope|cache inspect: there is no cache nope; `dayfly cache ls` lists them
+run --artifact= host|run: artifact '': write GUEST or GUEST:HOST
+run --allow a^b host|run: --allow: 'a^b': write NAME, *.NAME, ADDRESS[/BITS], each with or without :PORT; host:PORT; or *
+WORDS
+    run -127 --separate-stderr "$DAYFLY" run --engine none host --user x
+    [[ $stderr == *"command --user: not in PATH"*"; options of dayfly stand before the image" ]]
 }

@@ -2,14 +2,12 @@
 #include "bench/row.h"
 
 #include <assert.h>
-#include <errno.h>
 
 #include "bench/process.h"
 #include "engine/engine.h"
 #include "image/kernel.h"
 #include "image/store.h"
 #include "sandbox/sandbox.h"
-#include "util/cleanup.h"
 #include "util/err.h"
 #include "util/program.h"
 
@@ -50,15 +48,9 @@ static int probe_user(struct dayfly_err *why)
     return sandbox_probe(why);
 }
 
-static int probe_program(const char *name, const char *package, struct dayfly_err *why)
-{
-    _cleanup_free_ char *file = program_find(name);
-    return file ? 0 : err_set(why, ENOENT, "%s is not installed: apt-get install %s", name, package);
-}
-
 static int probe_podman(struct dayfly_err *why)
 {
-    return probe_program("podman", "podman", why);
+    return program_probe("podman", "podman", why);
 }
 
 static int probe_docker(struct dayfly_err *why)

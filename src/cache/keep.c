@@ -178,7 +178,7 @@ json_t *cache_describe(struct caches *caches, const char *name, struct dayfly_er
     if (count > 0)
         return describe(caches, cache, name, all, count, err);
     if (count == 0 || count == -ENOENT)
-        err_set(err, ENOENT, "there is no cache %s", name);
+        err_set(err, ENOENT, "there is no cache %s; `dayfly cache ls` lists them", name);
     else
         err_errno(err, -count, "read the cache %s", name);
     return NULL;
@@ -260,7 +260,7 @@ int cache_remove(struct caches *caches, const char *what, struct dayfly_err *err
                : move_whole_away(caches, name, &gone);
     caches_unlock(caches);
     if (r == -ENOENT)
-        return err_set(err, ENOENT, "there is no cache %s", what);
+        return err_set(err, ENOENT, "there is no cache %s; `dayfly cache ls` lists them", what);
     if (r == -EBUSY)
         return err_set(err, EBUSY, "a job uses the cache %s", what);
     if (r == 0)

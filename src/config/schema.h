@@ -47,6 +47,8 @@ struct schema_row {
     bool required;
     bool unique; /* no two items of the list have the same */
     bool lines;  /* TEXT: may have several */
+    /* NUMBER, SIZE, DURATION: 0 is the value of a key that is not there, and cannot be written. */
+    bool zero_is_none;
     size_t offset;
     uint64_t min,
         max; /* NUMBER, SIZE: the value; TEXT, NAME, PATH: the most bytes; LIST, WORDS, PAIRS: items */
@@ -125,7 +127,7 @@ int schema_load_yaml(const struct schema_file *file, void *base, struct dayfly_c
                      const char *path, dayfly_report_fn *report, void *opaque, struct dayfly_err *err);
 
 /* Whether the file at `path` is a mapping that has one of these keys (up to a NULL) and none of
- * `without`, whatever else is in it. False also for what cannot be read. */
+ * `without`, whatever else is in it. False also for what cannot be read, or not twice (a pipe). */
 bool schema_file_has_key(const char *path, const char *const *keys, const char *const *without);
 
 /* The reference of the machine file, in Markdown; and the part of such a text that comes from rows. */

@@ -215,7 +215,8 @@ static void check_rows(struct validator *v, const struct schema_row *rows, const
         snprintf(where, sizeof(where), "%.80s%s%s", around, *around && *row->key ? "." : "", row->key);
         switch (row->kind) {
         case SCHEMA_NUMBER:
-            check_number(v, row, where, *(const uint32_t *)field);
+            if (*(const uint32_t *)field || !row->zero_is_none)
+                check_number(v, row, where, *(const uint32_t *)field);
             break;
         case SCHEMA_SIZE:
             check_size(v, row, where, *(const uint64_t *)field);

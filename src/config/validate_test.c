@@ -565,7 +565,8 @@ static void test_networks(void **state)
          "2:67 networks[0].publish[1]: expected text, found a list | write `8080:80`\n"
          "2:39 networks[0].allow[2]: \"example.org\" is taken | networks[0].allow[0] has it; give each "
          "its own\n"
-         "2:34 networks[0].allow[1]: 'a b': this is neither a name nor an address | -\n"
+         "2:34 networks[0].allow[1]: 'a b': write NAME, *.NAME, ADDRESS[/BITS], each with or "
+         "without :PORT; host:PORT; or * | -\n"
          "2:63 networks[0].publish[0]: '80': say [ADDRESS:]HOST:GUEST, ports from 1 to 65535 | -\n"
          "2:78 networks[0].mtu: 1279 is out of range | from 1280 to 65520 is possible\n"},
         {GOOD "networks: [{allow: example.org, interface: tap0}]\n",

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <yaml.h>
 
@@ -375,6 +376,11 @@ static void read_scalar(struct yaml_reader *reader, const struct schema_row *row
     } else if (why.code) {
         fault(reader, event->start_mark, NULL, "%s", why.msg);
         mark_faulty(reader);
+    } else if (row->zero_is_none && number == 0) {
+        char hint[128];
+        snprintf(hint, sizeof(hint), "leave it out for the default: %s", row->fallback);
+        fault(reader, event->start_mark, hint, "it cannot be 0");
+        mark_faulty(reader);
     }
 }
 
@@ -716,7 +722,9 @@ bool schema_file_has_key(const char *path, const char *const *keys, const char *
     yaml_parser_t parser;
     yaml_event_t event;
     bool found = false, refused = false, over = false, key = true;
-    if (io_read_file(AT_FDCWD, path, MAX_FILE_BYTES, &text, &text_bytes) < 0 ||
+    struct stat st;
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) ||
+        io_read_file(AT_FDCWD, path, MAX_FILE_BYTES, &text, &text_bytes) < 0 ||
         !yaml_parser_initialize(&parser))
         return false;
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, text_bytes);

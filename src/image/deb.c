@@ -117,7 +117,7 @@ int deb_read(int fd, deb_visit_fn *visit, void *opaque, struct dayfly_err *err)
     archive_read_support_format_ar(outer);
     if (archive_read_open_fd(outer, fd, BLOCK_BYTES)) {
         archive_read_free(outer);
-        return err_set(err, EBADMSG, "not a Debian package (no ar archive)");
+        return err_set(err, EBADMSG, "not a Debian package (no ar archive); give a linux-image-*.deb");
     }
     while ((got = archive_read_next_header(outer, &entry)) == ARCHIVE_OK || got == ARCHIVE_WARN) {
         const char *name = archive_entry_pathname(entry);
@@ -126,8 +126,10 @@ int deb_read(int fd, deb_visit_fn *visit, void *opaque, struct dayfly_err *err)
             goto out;
         }
     }
-    rc = got == ARCHIVE_EOF ? err_set(err, EBADMSG, "not a Debian package (no data.tar in it)")
-                            : archive_fail(err, outer, "the package");
+    rc = got == ARCHIVE_EOF
+             ? err_set(err, EBADMSG,
+                       "not a Debian package (no data.tar in it); give a linux-image-*.deb")
+             : archive_fail(err, outer, "the package");
 out:
     archive_read_free(outer);
     return rc;

@@ -51,7 +51,7 @@ static int open_locked(struct store *store, const struct oci_ref *ref, struct st
                        struct oci_manifest *manifest, struct image *image, struct dayfly_err *err)
 {
     char name[STORE_ROOT_NAME_BYTES];
-    int rc = store_find(store, ref, entry, err);
+    int rc = store_find_to_start(store, ref, entry, err);
     if (rc)
         return rc;
     rc = image_read_manifest(store, entry, manifest, err);

@@ -158,15 +158,23 @@ static void test_what_cannot_be_imported(void **state)
     assert_int_equal(epoch, 7);
 }
 
+static void test_an_unknown_image_is_told_how_to_get(void **state)
+{
+    struct fixture *f = *state;
+    struct image image;
+    struct dayfly_err err = {0};
+    assert_int_equal(image_open(&f->store, "nope", &image, NULL, &err), -ENOENT);
+    assert_non_null(strstr(err.msg, "there is no image \"nope\"; `dayfly image pull REF`"));
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_the_same_tree_is_the_same_image),
-        TEST(test_a_lost_root_is_made_again_the_same),
-        TEST(test_a_damaged_layer_makes_no_root),
-        TEST(test_what_cannot_be_imported),
+        TEST(test_the_same_tree_is_the_same_image),     TEST(test_a_lost_root_is_made_again_the_same),
+        TEST(test_a_damaged_layer_makes_no_root),       TEST(test_what_cannot_be_imported),
+        TEST(test_an_unknown_image_is_told_how_to_get),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,15 +141,15 @@ int store_entries(struct store *store, struct store_entry **out, size_t *count, 
     return index ? entries_of(index, out, count, err) : -(err ? err->code : EIO);
 }
 
+/* What to do where no name is near. */
+#define LISTED "`dayfly image ls` lists them"
+
 static int unknown(const struct oci_ref *ref, const struct store_entry *entries, size_t count,
-                   struct dayfly_err *err)
+                   const char *remedy, struct dayfly_err *err)
 {
-    static const char remedy[] = "`dayfly image pull REF`, `dayfly image build --debian bookworm NAME` "
-                                 "or `dayfly image import NAME DIR|TAR` gets one";
     char text[DIGEST_STR_BYTES];
     if (ref->by_digest)
-        return err_set(err, ENOENT, "there is no image %s; `dayfly image ls` lists those there are",
-                       digest_str(&ref->digest, text));
+        return err_set(err, ENOENT, "there is no image %s; " LISTED, digest_str(&ref->digest, text));
     /* People leave ":latest" out and never mistype it: compare without it. */
     char wanted[OCI_REF_BYTES], known[OCI_REF_BYTES], best[OCI_REF_BYTES] = "";
     const char *latest = ":latest";
@@ -171,14 +171,14 @@ static int unknown(const struct oci_ref *ref, const struct store_entry *entries,
     if (best[0])
         return err_set(err, ENOENT, "there is no image \"%.80s\"; did you mean \"%.80s\"?", wanted,
                        best);
-    return err_set(err, ENOENT, "there is no image \"%.80s\": %s", wanted, remedy);
+    return err_set(err, ENOENT, "there is no image \"%.80s\"; %s", wanted, remedy);
 }
 
-int store_find(struct store *store, const struct oci_ref *ref, struct store_entry *out,
-               struct dayfly_err *err)
+static int find(struct store *store, const struct oci_ref *ref, const char *remedy,
+                struct store_entry *out, struct dayfly_err *err)
 {
     _cleanup_free_ struct store_entry *entries = NULL;
-    size_t count;
+    size_t count = 0;
     int rc = store_entries(store, &entries, &count, err);
     if (rc)
         return rc;
@@ -189,7 +189,22 @@ int store_find(struct store *store, const struct oci_ref *ref, struct store_entr
             return 0;
         }
     }
-    return unknown(ref, entries, count, err);
+    return unknown(ref, entries, count, remedy, err);
+}
+
+int store_find(struct store *store, const struct oci_ref *ref, struct store_entry *out,
+               struct dayfly_err *err)
+{
+    return find(store, ref, LISTED, out, err);
+}
+
+int store_find_to_start(struct store *store, const struct oci_ref *ref, struct store_entry *out,
+                        struct dayfly_err *err)
+{
+    return find(store, ref,
+                "`dayfly image pull REF`, `dayfly image build --debian bookworm NAME` "
+                "or `dayfly image import NAME DIR|TAR` gets one",
+                out, err);
 }
 
 /* ---- changing ---- */

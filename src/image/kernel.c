@@ -99,20 +99,22 @@ static void default_name(struct store *store, const struct names *names, char ou
     strcpy(out, newest_own ? newest_own : newest_612 ? newest_612 : newest);
 }
 
+static int none_yet(struct dayfly_err *err)
+{
+    return err_set(err, ENOENT,
+                   "there is no kernel yet: `dayfly kernel import FILE.deb` takes one from "
+                   "Debian's package linux-image-6.12.*-cloud-amd64");
+}
+
 static int unknown(const char *name, const struct names *names, struct dayfly_err *err)
 {
-    if (names->count == 0)
-        return err_set(err, ENOENT,
-                       "there is no kernel yet: `dayfly kernel import FILE.deb` takes one from "
-                       "Debian's package linux-image-6.12.*-cloud-amd64");
     struct nearest near = nearest_to(name);
     for (size_t i = 0; i < names->count; i++)
         nearest_offer(&near, names->names[i]);
     if (near.best)
         return err_set(err, ENOENT, "there is no kernel \"%.80s\"; did you mean \"%s\"?", name,
                        near.best);
-    return err_set(err, ENOENT,
-                   "there is no kernel \"%.80s\"; `dayfly kernel ls` lists those there are", name);
+    return err_set(err, ENOENT, "there is no kernel \"%.80s\"; `dayfly kernel ls` lists them", name);
 }
 
 /* ---- opening ---- */
@@ -230,7 +232,7 @@ int kernel_open(struct store *store, const char *name, struct kernel *out, struc
             dir_fd =
                 openat(store->kernels_fd, out->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         if (dir_fd < 0)
-            rc = unknown(out->name, &names, err);
+            rc = names.count ? unknown(out->name, &names, err) : none_yet(err);
         free(names.names);
     }
     if (!rc && open_dir(dir_fd, out, err))

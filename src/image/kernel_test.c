@@ -223,6 +223,7 @@ static void test_a_package_becomes_a_kernel(void **state)
     assert_string_equal(kernel.name, RELEASE);
     kernel_finish(&kernel);
     assert_int_equal(kernel_remove(&f->store, "mine", &err), -ENOENT);
+    assert_string_equal(err.msg, "there is no kernel \"mine\"; `dayfly kernel ls` lists them");
 }
 
 /* As kernel/build packs it: everything is built in, and lib/modules stands below usr. */
@@ -440,7 +441,7 @@ static void test_hostile_and_useless_packages(void **state)
     assert_int_equal(io_write_full(fd, "no package", 10), 0);
     close(fd);
     assert_true(kernel_import_deb(&f->store, f->deb, NULL, false, NULL, NULL, &err) < 0);
-    assert_non_null(strstr(err.msg, "not a Debian package"));
+    assert_non_null(strstr(err.msg, "not a Debian package (no ar archive); give a linux-image-*.deb"));
     assert_non_null(strstr(err.msg, "test.deb"));
 }
 

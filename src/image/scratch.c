@@ -80,6 +80,24 @@ static bool map_subordinates(const char *program, const char *path, pid_t pid, u
     return program_run(&p, NULL) == 0;
 }
 
+int scratch_probe_ids(struct dayfly_err *why)
+{
+    static const char *const files[] = {"/etc/subuid", "/etc/subgid"};
+    unsigned start, count;
+    if (geteuid() == 0)
+        return 0;
+    int r = program_probe("newuidmap", "uidmap", why);
+    if (r == 0)
+        r = program_probe("newgidmap", "uidmap", why);
+    for (size_t i = 0; i < ARRAY_SIZE(files) && r == 0; i++)
+        if (!subordinate_ids(files[i], &start, &count))
+            r = err_set(why, ENOENT,
+                        "%s has no ids for this user: as root, usermod --add-subuids 100000-165535 "
+                        "--add-subgids 100000-165535 NAME",
+                        files[i]);
+    return r;
+}
+
 /* Map ids for the child, which waits in its new user namespace: all of them with subordinate ids, else
  * root alone (files of other owners then cannot be made, and that is an error, not a silent change). */
 static int map_ids(pid_t pid, struct dayfly_err *err)

@@ -48,6 +48,10 @@ struct scratch_options {
 int scratch_start(struct scratch *scratch, const struct scratch_options *options, scratch_fn *fn,
                   void *opaque, struct dayfly_err *err);
 
+/* Whether a tree can have files of any owner: 0 for root, and for who has subordinate ids and the means
+ * to use them, else -errno with the cause and the remedy. */
+int scratch_probe_ids(struct dayfly_err *why);
+
 /* Wait for it. Returns fn's result; -ECHILD when the child was killed (out of memory, most likely).
  * `result` may be NULL. */
 int scratch_wait(struct scratch *scratch, void *result, struct dayfly_err *err);

@@ -146,9 +146,12 @@ struct store_entry {
  * *out. The lock is held, shared or exclusive. */
 int store_entries(struct store *store, struct store_entry **out, size_t *count, struct dayfly_err *err);
 
-/* Look one up. -ENOENT names the nearest known one and how to make it. The lock is held. */
+/* Look one up. -ENOENT names the nearest known one, or how to see all. The lock is held. */
 int store_find(struct store *store, const struct oci_ref *ref, struct store_entry *out,
                struct dayfly_err *err);
+/* The same where one that is made now would do as well: -ENOENT names how. */
+int store_find_to_start(struct store *store, const struct oci_ref *ref, struct store_entry *out,
+                        struct dayfly_err *err);
 
 /* An image about to enter the store: finished files. They stay the caller's to discard. */
 struct store_addition {

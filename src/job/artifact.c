@@ -89,7 +89,7 @@ static int parse_word(const struct job_artifact_word *word, struct job_artifact 
     if (!out->pattern)
         return err_set(err, ENOMEM, "out of memory");
     if (!out->pattern[0])
-        return err_set(err, EINVAL, "what to copy is missing");
+        return err_set(err, EINVAL, "write GUEST or GUEST:HOST");
     return parse_host(out, word->host ? word->host : colon ? colon + 1 : "", err);
 }
 
@@ -103,7 +103,7 @@ int job_artifacts_parse(const struct job_artifact_word *words, size_t count, str
     int r = list ? 0 : err_set(err, ENOMEM, "out of memory");
     for (size_t i = 0; i < count && r == 0; i++)
         if ((r = parse_word(&words[i], &list[i], err)) < 0)
-            err_wrap(err, "artifact %.100s", words[i].word);
+            err_wrap(err, "artifact %.100s", words[i].word[0] ? words[i].word : "''");
     if (r < 0) {
         job_artifacts_free(list, count);
         return r;

@@ -89,14 +89,15 @@ static const struct schema_row rows[] = {
     {"engine", CHOICE(struct job_file, engine, job_file_engines), .example = "tcg", .fallback = "auto",
      .help = "What separates the job from the host: a machine, namespaces and a user of its own, or "
              "nothing."},
-    {"cpus", NUMBER(struct job_file, cpus), .max = CONFIG_MAX_CPUS, .example = "4",
-     .fallback = "the host's, at most 8", .help = "Processors."},
-    {"memory", SIZE(struct job_file, memory_bytes), .example = "4GiB",
+    {"cpus", NUMBER(struct job_file, cpus), .zero_is_none = true, .min = 1, .max = CONFIG_MAX_CPUS,
+     .example = "4", .fallback = "the host's, at most 8", .help = "Processors."},
+    {"memory", SIZE(struct job_file, memory_bytes), .zero_is_none = true, .example = "4GiB",
      .fallback = "1GiB in a machine, else no limit", .help = "Memory."},
-    {"disk", SIZE(struct job_file, disk_bytes), .example = "20GiB",
+    {"disk", SIZE(struct job_file, disk_bytes), .zero_is_none = true, .example = "20GiB",
      .fallback = "10GiB; engine user: half of the free memory",
      .help = "Space for what the job writes."},
-    {"timeout", DURATION(struct job_file, timeout_ns), .example = "30m", .fallback = "none",
+    {"timeout", DURATION(struct job_file, timeout_ns), .zero_is_none = true, .example = "30m",
+     .fallback = "none",
      .help = "How long the command, or all steps together, may take. Then they are ended, with status "
              "124."},
     {"command", WORDS(struct job_file, command), .max = JOB_FILE_MAX_WORDS, .example = "[make, test]",
@@ -137,8 +138,9 @@ static const struct schema_row rows[] = {
     {"artifacts", LIST(struct job_file, artifacts, artifact_count, artifact_rows, blank_artifact),
      .max = JOB_ARTIFACTS_MAX, .fallback = "none",
      .help = "What is copied out at the end, however the job ended (`--artifact`)."},
-    {"artifact_limit", SIZE(struct job_file, artifact_limit_bytes), .example = "1GiB",
-     .fallback = "10GiB", .help = "The most bytes that all artifacts together may have."},
+    {"artifact_limit", SIZE(struct job_file, artifact_limit_bytes), .zero_is_none = true,
+     .example = "1GiB", .fallback = "10GiB",
+     .help = "The most bytes that all artifacts together may have."},
     {"artifacts_required", BOOL(struct job_file, artifacts_required), .example = "true",
      .fallback = "false", .help = "Whether a missing one is a failure, with status 125."},
     {"report", PATH(struct job_file, report), .example = "report.json", .fallback = "none",
@@ -345,12 +347,19 @@ void job_file_free(struct job_file *file)
     free(file);
 }
 
+static const char *const theirs[] = {"linux", "disks", "vsock", "consoles", NULL};
+
 bool job_file_is_one(const char *path)
 {
     static const char *const ours[] = {"image",   "steps",  "command", "artifacts",
                                        "secrets", "caches", NULL};
-    static const char *const theirs[] = {"linux", "disks", "vsock", "consoles", NULL};
     return schema_file_has_key(path, ours, theirs);
+}
+
+bool job_file_is_machine(const char *path)
+{
+    static const char *const none[] = {NULL};
+    return schema_file_has_key(path, theirs, none);
 }
 
 /* -- the reference ------------------------------------------------------------------------------------

@@ -86,6 +86,8 @@ void job_file_free(struct job_file *file);
 
 /* Whether a file is meant as a job's, and not as a machine's. */
 bool job_file_is_one(const char *path);
+/* Whether it has what a machine alone has. */
+bool job_file_is_machine(const char *path);
 
 extern const struct schema_file job_file_schema;
 

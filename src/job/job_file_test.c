@@ -142,6 +142,15 @@ static void test_faults_have_their_place(void **state)
          "2:13 env: \"A\" is given twice\n2:19 env: \"B=\" is no name | write `NAME: text`\n"},
         {"image: a\ntimeout: 10\n",
          "2:10 timeout: expected a duration, found \"10\" | write `timeout: 30m`\n"},
+        {"image: a\ncpus: 0\nmemory: 0\ndisk: 0K\ntimeout: 0s\nartifact_limit: 0GiB\n",
+         "2:7 cpus: it cannot be 0 | leave it out for the default: the host's, at most 8\n"
+         "3:9 memory: it cannot be 0 | leave it out for the default: 1GiB in a machine, else no limit\n"
+         "4:7 disk: it cannot be 0 | leave it out for the default: 10GiB; engine user: half of the "
+         "free "
+         "memory\n"
+         "5:10 timeout: it cannot be 0 | leave it out for the default: none\n"
+         "6:17 artifact_limit: it cannot be 0 | leave it out for the default: 10GiB\n"},
+        {"image: a\ncpus: 255\n", "2:7 cpus: 255 is out of range | from 1 to 254 is possible\n"},
         {"image: a\nmemory: 1KiB\n",
          "2:9 memory: it is too little | at least 16MiB; a number without a unit is bytes\n"},
         {"image: a\nshares:\n  - {source: src, path: /proc}\n", "3:5 shares[0]: "},
@@ -177,28 +186,32 @@ static void test_a_job_is_told_from_a_machine(void **state)
 {
     static const struct {
         const char *text;
-        bool job;
+        bool job, machine;
     } cases[] = {
-        {"image: a\n", true},
-        {"cpus: 2\nsteps:\n  - run: x\n", true},
-        {"linux: {kernel: x}\n", false},
-        {"cpus: 2\n", false},
-        {"linux:\n  image: x\n", false},
-        {"cpus: image\nmemory: steps\n", false},
-        {"shares: [{image: x}, steps]\ncpus: 1\n", false},
-        {"image: a\ndisks: []\n", false},
-        {"[image]\n", false},
-        {"image\n", false},
-        {"", false},
-        {"image: [\n", true},
-        {"{{{{{{{{{{{{{{{{{{{{{{{{{{{{", false},
+        {"image: a\n", true, false},
+        {"cpus: 2\nsteps:\n  - run: x\n", true, false},
+        {"linux: {kernel: x}\n", false, true},
+        {"cpus: 2\n", false, false},
+        {"linux:\n  image: x\n", false, true},
+        {"cpus: image\nmemory: steps\n", false, false},
+        {"shares: [{image: x}, steps]\ncpus: 1\n", false, false},
+        {"image: a\ndisks: []\n", false, true},
+        {"[image]\n", false, false},
+        {"image\n", false, false},
+        {"", false, false},
+        {"image: [\n", true, false},
+        {"{{{{{{{{{{{{{{{{{{{{{{{{{{{{", false, false},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         _cleanup_close_ int fd = open("in/x.yaml", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         assert_int_equal(io_write_full(fd, cases[i].text, strlen(cases[i].text)), 0);
-        if (job_file_is_one("in/x.yaml") != cases[i].job)
+        if (job_file_is_one("in/x.yaml") != cases[i].job ||
+            job_file_is_machine("in/x.yaml") != cases[i].machine)
             fail_msg("case %zu", i);
     }
+    /* What can be read once is left to who reads all of it. */
+    assert_int_equal(mkfifo("in/pipe", 0600), 0);
+    assert_false(job_file_is_one("in/pipe"));
     assert_false(job_file_is_one("in/none.yaml"));
 }
 

@@ -60,13 +60,13 @@ static int none_open(struct place *place, struct dayfly_err *err)
     if (options->cache_count)
         return err_set(err, ENOTSUP,
                        "engine none has no place to show a cache at: take engine user, or leave "
-                       "--cache away");
+                       "out --cache");
     if (options->user || options->kernel || options->share_count || !host_net || options->cpus ||
         options->memory_bytes || options->disk_bytes || options->jail != DAYFLY_JAIL_AUTO)
         return err_set(
             err, ENOTSUP,
-            "engine none separates and limits nothing: leave --user, --kernel, --share, --net, "
-            "--cpus, --memory, --disk and --jail away");
+            "engine none separates and limits nothing: leave out --user, --kernel, --share, --net, "
+            "--cpus, --memory, --disk and --jail");
     for (size_t i = 0; i < options->secret_count; i++)
         if (!options->secrets[i].in_env)
             return err_set(

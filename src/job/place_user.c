@@ -52,15 +52,14 @@ static struct place *user_alloc(void)
 static int check_options(const struct job_options *options, struct dayfly_err *err)
 {
     if (options->user)
-        return err_set(
-            err, ENOTSUP,
-            "engine user runs everything as the job's own user: leave --user away, or take a "
-            "machine (--engine kvm or tcg)");
+        return err_set(err, ENOTSUP,
+                       "engine user runs everything as the job's own user: leave out --user, or take a "
+                       "machine (--engine kvm or tcg)");
     if (options->kernel)
-        return err_set(err, ENOTSUP, "engine user runs on the host's kernel: leave --kernel away");
+        return err_set(err, ENOTSUP, "engine user runs on the host's kernel: leave out --kernel");
     if (options->jail != DAYFLY_JAIL_AUTO)
         return err_set(err, ENOTSUP,
-                       "engine user has no monitor to lock up: leave --jail away, or take a machine");
+                       "engine user has no monitor to lock up: leave out --jail, or take a machine");
     if (options->net && options->net->present && options->net->mode != DAYFLY_NET_NAT)
         return err_set(err, ENOTSUP, "engine user has --net nat and none");
     /* They would have the job's uid, which is nobody's soon. A cache's get their owner later. */

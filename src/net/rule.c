@@ -84,6 +84,8 @@ static const char *parse_network(char *text, struct net_rule *out)
     return NULL;
 }
 
+#define NO_TARGET "write NAME, *.NAME, ADDRESS[/BITS], each with or without :PORT; host:PORT; or *"
+
 /* `text` without its port; NULL, or what is wrong. */
 static const char *parse_target(char *text, bool bracketed, struct net_rule *out)
 {
@@ -100,7 +102,7 @@ static const char *parse_target(char *text, bool bracketed, struct net_rule *out
     out->kind = strncmp(text, "*.", 2) == 0 ? NET_RULE_BELOW : NET_RULE_NAME;
     if (parse_name(out->kind == NET_RULE_BELOW ? text + 2 : text, out->name))
         return NULL;
-    return parse_network(text, out) ? "this is neither a name nor an address" : NULL;
+    return parse_network(text, out) ? NO_TARGET : NULL;
 }
 
 static const char *parse_rule(char *text, struct net_rule *out)

@@ -53,6 +53,12 @@ char *program_find(const char *name)
     return file || errno != ENOENT ? file : find_in("/usr/sbin:/sbin", name);
 }
 
+int program_probe(const char *name, const char *package, struct dayfly_err *why)
+{
+    _cleanup_free_ char *file = program_find(name);
+    return file ? 0 : err_set(why, ENOENT, "%s is not installed: apt-get install %s", name, package);
+}
+
 pid_t program_wait(pid_t pid, int *status)
 {
     pid_t got;

@@ -19,6 +19,9 @@
  */
 char *program_find(const char *name);
 
+/* 0 when there is such a program, else -ENOENT with how to install Debian's package of it. */
+int program_probe(const char *name, const char *package, struct dayfly_err *why);
+
 struct program {
     const char *const *argv; /* argv[0] is looked up as by program_find */
     const char *const *env;  /* its whole environment; NULL: the caller's */

@@ -90,6 +90,17 @@ static void test_a_path_is_its_own_answer(void **state)
     assert_string_equal(found, "./not/there");
 }
 
+static void test_a_probe_says_how_to_install(void **state)
+{
+    (void)state;
+    struct dayfly_err why = {0};
+    setenv("PATH", "/usr/bin:/bin", 1);
+    assert_int_equal(program_probe("sh", "dash", &why), 0);
+    assert_int_equal(program_probe("dayfly-no-such-program", "dayfly-extra", &why), -ENOENT);
+    assert_string_equal(why.msg,
+                        "dayfly-no-such-program is not installed: apt-get install dayfly-extra");
+}
+
 static void test_a_missing_program_names_its_package(void **state)
 {
     (void)state;
@@ -149,6 +160,7 @@ int main(void)
         cmocka_unit_test(test_an_empty_folder_is_not_the_working_directory),
         cmocka_unit_test(test_the_administrators_folders_come_last),
         cmocka_unit_test(test_a_path_is_its_own_answer),
+        cmocka_unit_test(test_a_probe_says_how_to_install),
         cmocka_unit_test(test_a_missing_program_names_its_package),
         cmocka_unit_test(test_output_goes_where_it_is_sent),
         cmocka_unit_test(test_the_environment_is_whole),
