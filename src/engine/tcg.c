@@ -183,7 +183,10 @@ static int pass_socket(struct command_line *line, int *ours)
         return -1;
     }
     *ours = pair[0];
-    return command_line_pass(line, pair[1]);
+    int theirs = command_line_pass(line, pair[1]);
+    if (theirs < 0)
+        close_fd(ours);
+    return theirs;
 }
 
 /* The tag of a share as QEMU's option parser wants it. */
@@ -418,8 +421,10 @@ static void spawn_in_keeper(void *arg)
     engine->pid = pid;
     trace_mark(engine->trace, TRACE_VM);
     engine->exited = (struct loop_source){.fd = pidfd_open(pid, 0), .events = EPOLLIN, .ready = exited};
-    if (engine->exited.fd < 0)
+    if (engine->exited.fd < 0) {
         spawn->result = err_errno(spawn->err, errno, "watch QEMU");
+        kill(pid, SIGKILL);
+    }
 }
 
 static void watch(void *arg)
@@ -441,6 +446,8 @@ static int start_qemu(struct engine *engine, const struct engine_setup *setup, s
     int r = build_command_line(engine, &line, setup, &qmp_fd, err);
     if (r == 0 && pipe2(messages, O_CLOEXEC) < 0)
         r = err_errno(err, errno, "start QEMU");
+    engine->messages =
+        (struct loop_source){.fd = messages[0], .events = EPOLLIN, .ready = messages_ready};
     if (r == 0 && confined)
         r = confine_prepare(&confine, line.fds, line.fd_count, err);
     if (r == 0) {
@@ -450,8 +457,6 @@ static int start_qemu(struct engine *engine, const struct engine_setup *setup, s
                               .stderr_fd = messages[1],
                               .err = err};
         fcntl(messages[0], F_SETFL, O_NONBLOCK);
-        engine->messages =
-            (struct loop_source){.fd = messages[0], .events = EPOLLIN, .ready = messages_ready};
         loop_call(engine->keeper, spawn_in_keeper, &spawn);
         if (spawn.result == 0)
             loop_call(engine->loop, watch, &spawn);
@@ -491,7 +496,6 @@ static void tcg_stop(struct engine *engine)
         pidfd_send_signal(engine->exited.fd, SIGKILL, NULL, 0);
     loop_call(engine->loop, forget_sources, engine);
     if (engine->pid > 0 && !engine->reaped) {
-        kill(engine->pid, SIGKILL);
         while (waitpid(engine->pid, NULL, 0) < 0 && errno == EINTR)
             ;
         engine->reaped = true;

@@ -29,8 +29,11 @@ struct machine {
 
 static void expect(int ok, const char *what, const struct dayfly_err *err)
 {
-    if (ok)
+    if (ok) { /* so that one that does not end says where */
+        printf("%s\n", what);
+        fflush(stdout);
         return;
+    }
     fprintf(stderr, "lifecycle: %s%s%s\n", what, err ? ": " : "", err ? err->msg : "");
     exit(1);
 }
