@@ -8,11 +8,11 @@
  * of a socketpair. The clock starts before fork, and stops when the agent's HELLO has arrived on the
  * other end; and in runs of their own, in which the kernel is a handful of instructions that write a
  * byte to the serial port, when that byte is here. The latter also for our monitor without its jail,
- * which is what locking up its threads costs. All take turns, so that a slow moment of the host hits
- * all of them.
+ * which is what locking up its threads costs; and its memory also with a device of each kind. All take
+ * turns, so that a slow moment of the host hits all of them.
  *
  *     bench-boot ROUNDS MEMORY_MIB
- *     bench-boot --monitor FD SERIAL_FD KERNEL_FD INITRD_FD MEMORY_MIB JAIL   (what it execs as our
+ *     bench-boot --monitor FD SERIAL_FD KERNEL_FD INITRD_FD MEMORY_MIB KIND   (what it execs as our
  * monitor)
  */
 #include <elf.h>
@@ -53,8 +53,33 @@ static void fail(const char *what, const struct dayfly_err *err)
 
 /* -- our monitor: a program on the public library --------------------------------------------- */
 
+enum kind {
+    PLAIN,
+    UNJAILED,
+    WHOLE, /* with a disk, a share, a network, a vsock and a source of entropy besides */
+};
+
+static bool add_devices(struct dayfly_config *config)
+{
+    struct dayfly_disk disk = DAYFLY_DISK_INIT;
+    struct dayfly_share_directory directory = DAYFLY_SHARE_DIRECTORY_INIT;
+    struct dayfly_share share = DAYFLY_SHARE_INIT;
+    struct dayfly_net net = DAYFLY_NET_INIT;
+    struct dayfly_vsock vsock = DAYFLY_VSOCK_INIT;
+    disk.fd = memfd_create("disk", MFD_CLOEXEC);
+    directory.path = "/usr/share";
+    directory.mode = DAYFLY_SHARE_RO;
+    share.tag = "share";
+    share.directories = &directory;
+    share.directory_count = 1;
+    return disk.fd >= 0 && ftruncate(disk.fd, 64 << 20) == 0 &&
+           dayfly_config_add_disk(config, &disk) == 0 && dayfly_config_add_share(config, &share) == 0 &&
+           dayfly_config_add_net(config, &net) == 0 && dayfly_config_set_vsock(config, &vsock) == 0 &&
+           dayfly_config_set_entropy(config, true) == 0;
+}
+
 static int monitor(int agent_fd, int serial_fd, int kernel_fd, int initrd_fd, unsigned memory_mib,
-                   enum dayfly_jail jail)
+                   enum kind kind)
 {
     struct dayfly_config *config;
     struct dayfly_linux boot = DAYFLY_LINUX_INIT;
@@ -75,7 +100,8 @@ static int monitor(int agent_fd, int serial_fd, int kernel_fd, int initrd_fd, un
         dayfly_config_set_memory(config, (uint64_t)memory_mib << 20) < 0 ||
         dayfly_config_set_linux(config, &boot) < 0 || dayfly_config_add_console(config, &console) < 0 ||
         dayfly_config_set_serial(config, &serial) < 0 || dayfly_config_set_entropy(config, false) < 0 ||
-        dayfly_config_set_jail(config, jail) < 0)
+        dayfly_config_set_jail(config, kind == UNJAILED ? DAYFLY_JAIL_OFF : DAYFLY_JAIL_AUTO) < 0 ||
+        (kind == WHOLE && !add_devices(config)))
         fail("describe", NULL);
     if (dayfly_vm_new(&vm, config, &options, &err) < 0 || dayfly_vm_start(vm, &err) < 0)
         fail("start", &err);
@@ -97,7 +123,7 @@ struct wires {
     int agent, serial;
 };
 
-static void exec_monitor(const struct parts *parts, const struct wires *wires, enum dayfly_jail jail)
+static void exec_monitor(const struct parts *parts, const struct wires *wires, enum kind kind)
 {
     char words[6][16];
     snprintf(words[0], sizeof(words[0]), "%d", wires->agent);
@@ -105,19 +131,24 @@ static void exec_monitor(const struct parts *parts, const struct wires *wires, e
     snprintf(words[2], sizeof(words[2]), "%d", parts->kernel_fd);
     snprintf(words[3], sizeof(words[3]), "%d", parts->initrd_fd);
     snprintf(words[4], sizeof(words[4]), "%u", parts->memory_mib);
-    snprintf(words[5], sizeof(words[5]), "%d", (int)jail);
+    snprintf(words[5], sizeof(words[5]), "%d", (int)kind);
     execl("/proc/self/exe", "bench-boot", "--monitor", words[0], words[1], words[2], words[3], words[4],
           words[5], (char *)NULL);
 }
 
 static void exec_ours(const struct parts *parts, const struct wires *wires)
 {
-    exec_monitor(parts, wires, DAYFLY_JAIL_AUTO);
+    exec_monitor(parts, wires, PLAIN);
 }
 
 static void exec_unjailed(const struct parts *parts, const struct wires *wires)
 {
-    exec_monitor(parts, wires, DAYFLY_JAIL_OFF);
+    exec_monitor(parts, wires, UNJAILED);
+}
+
+static void exec_whole(const struct parts *parts, const struct wires *wires)
+{
+    exec_monitor(parts, wires, WHOLE);
 }
 
 /* microvm at its leanest: virtio over MMIO, no PCI, no old timers and interrupt controllers. It keeps
@@ -297,7 +328,7 @@ int main(int argc, char **argv)
 {
     if (argc == 8 && strcmp(argv[1], "--monitor") == 0)
         return monitor(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]),
-                       (unsigned)atoi(argv[6]), (enum dayfly_jail)atoi(argv[7]));
+                       (unsigned)atoi(argv[6]), (enum kind)atoi(argv[7]));
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 0;
     unsigned memory_mib = argc > 2 ? (unsigned)atoi(argv[2]) : 256;
     if (rounds < 1 || rounds > ROUNDS_MAX) {
@@ -319,6 +350,7 @@ int main(int argc, char **argv)
     static struct contestant ours = {.name = "dayfly", .exec = exec_ours};
     static struct contestant qemu = {.name = "qemu microvm", .exec = exec_qemu};
     static struct contestant unjailed = {.name = "dayfly without a jail", .exec = exec_unjailed};
+    static struct contestant whole = {.name = "dayfly with all devices", .exec = exec_whole};
     run_once(&ours, &parts, 0); /* warm the caches; overwritten below */
     run_once(&qemu, &parts, 0);
     run_first(&ours, &first, 0);
@@ -329,6 +361,7 @@ int main(int argc, char **argv)
         run_first(&qemu, &first, i);
         run_once(&ours, &parts, i);
         run_once(&qemu, &parts, i);
+        run_once(&whole, &parts, i);
     }
     printf("kernel %s, %u MiB, 1 vCPU, %u rounds in turn; median (least to most)\n", kernel.release,
            memory_mib, rounds);
@@ -341,6 +374,7 @@ int main(int argc, char **argv)
     print_row("exec to the agent's answer, ms", ours.hello_ms, qemu.hello_ms, rounds);
     print_row("of that, the guest's own clock, ms", ours.kernel_ms, qemu.kernel_ms, rounds);
     print_row("monitor's memory (PSS), MiB", ours.pss_mib, qemu.pss_mib, rounds);
+    print_row("the same, a device of each kind", whole.pss_mib, qemu.pss_mib, rounds);
     kernel_finish(&kernel);
     store_close(&store);
     return 0;
