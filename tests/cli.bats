@@ -31,6 +31,10 @@ setup() {
     [[ $output == *"No space left"* ]]
 }
 
+@test "a caller that ignores SIGCHLD gets the status of its job" {
+    run -7 timeout -k 5 60 env --ignore-signal=CHLD "$DAYFLY" run --engine none host -- sh -c 'exit 7'
+}
+
 @test "every command has help and a manual page without faults" {
     command -v man || skip "man is not installed"
     for command in $("$DAYFLY" --help | awk '/^Commands:/ {on=1; next} /^$/ {on=0} on {print $1}'); do
