@@ -16,6 +16,7 @@
 #include "engine_option.h"
 #include "job/audit.h"
 #include "job/job.h"
+#include "job/report.h"
 #include "job/report_file.h"
 #include "run_options.h"
 #include "run_tell.h"
@@ -233,9 +234,9 @@ static int write_trace(const struct report_file *file, const struct trace *trace
     return r < 0 ? err_wrap(err, "--trace") : 0;
 }
 
-static int finish(const struct call *call, const struct run_request *request,
-                  const struct report_file *report, struct job_result *result, struct audit *audit,
-                  struct dayfly_err *err)
+/* Of a run that went its way to the end, and then of one that did not. Both return its status. */
+static int finish(const struct call *call, const struct run_request *request, struct job_result *result,
+                  struct audit *audit)
 {
     const struct run_options *options = &request->options;
     int status = guest_result_status(&result->guest);
@@ -245,14 +246,34 @@ static int finish(const struct call *call, const struct run_request *request,
     json_decref(result->caches);
     if (options->verbose)
         tell_times(&result->timings);
-    status = end_audit(call, options, audit, result, status);
-    if (result->report) {
-        int r = report_file_write(report, result->report, err);
-        json_decref(result->report);
-        if (r < 0)
-            return command_fail(call, err);
+    return end_audit(call, options, audit, result, status);
+}
+
+static int finish_failed(const struct call *call, const struct run_options *options, int r,
+                         struct job_result *result, struct audit *audit, const struct dayfly_err *err)
+{
+    int status = r == -EINTR ? EXIT_SIGNAL + result->interrupted : command_fail(call, err);
+    json_decref(result->artifacts.rows);
+    json_decref(result->caches);
+    json_decref(result->report);
+    if (result->console) {
+        tell_console(result->console);
+        free(result->console);
     }
-    return status;
+    result->report = options->report ? report_of_failure(err->msg, status) : NULL;
+    return end_audit(call, options, audit, result, status);
+}
+
+/* `report` is taken. NULL: the run failed before it had one. */
+static int write_report(const struct call *call, const struct report_file *file, json_t *report,
+                        int status, struct dayfly_err *err)
+{
+    if (!report)
+        report = report_of_failure(err->msg, status);
+    int r = report ? report_file_write(file, report, err)
+                   : err_set(err, ENOMEM, "out of memory for the report");
+    json_decref(report);
+    return r < 0 ? command_fail(call, err) : status;
 }
 
 /* -- the words of the options ------------------------------------------------------------------- */
@@ -375,31 +396,29 @@ static struct job_options job_of(const struct run_request *request, const struct
     };
 }
 
-static int run(const struct call *call)
+/* Returns the status. *report: what there is to be said of it, if it came as far as that. */
+static int run_request(const struct call *call, const struct run_request *request, json_t **report,
+                       struct dayfly_err *err)
 {
     static const int also[] = {SIGQUIT, SIGWINCH, 0};
-    struct dayfly_err err = {0};
-    _cleanup_(run_request_finish) struct run_request request;
-    if (run_request_make(call, &request, &err) < 0)
-        return command_fail(call, &err);
-    const struct run_options *options = &request.options;
+    const struct run_options *options = &request->options;
     struct trace trace = {0};
     trace_mark(&trace, TRACE_MAIN);
     struct log log = {.write = log_to_stderr, .level = options->verbose ? LOG_WARN : LOG_ERROR};
     struct teller teller = {
         .options = options,
-        .steps = request.steps,
-        .step_count = request.step_count,
+        .steps = request->steps,
+        .step_count = request->step_count,
         .on_terminal = isatty(STDERR_FILENO),
     };
     keep_no_core();
     _cleanup_(parsed_finish) struct parsed parsed;
-    if (parse(&request, &log, &parsed, &err) < 0)
-        return command_fail(call, &err);
-    _cleanup_close_ int signals = signals_catch(also, &err);
+    if (parse(request, &log, &parsed, err) < 0)
+        return command_fail(call, err);
+    _cleanup_close_ int signals = signals_catch(also, err);
     if (signals < 0)
-        return command_fail(call, &err);
-    struct job_options job = job_of(&request, &parsed);
+        return command_fail(call, err);
+    struct job_options job = job_of(request, &parsed);
     job.signal_fd = signals;
     job.progress = tell_progress;
     job.step = tell_step;
@@ -408,29 +427,36 @@ static int run(const struct call *call)
     job.log = &log;
     job.trace = options->trace ? &trace : NULL;
     struct job_result result;
-    _cleanup_(report_file_finish) struct report_file report = REPORT_FILE_NONE;
     _cleanup_(report_file_finish) struct report_file trace_file = REPORT_FILE_NONE;
-    if ((options->report && report_file_find(&report, options->report, &err) < 0) ||
-        (options->trace && report_file_find(&trace_file, options->trace, &err) < 0))
-        return command_fail(call, &err);
-    _cleanup_(audit_finish) struct audit *audit = begin_audit(options, &err);
-    if (err.code)
-        return command_fail(call, &err);
-    int r = job_run(&job, &result, &err);
+    if (options->trace && report_file_find(&trace_file, options->trace, err) < 0) {
+        err_wrap(err, "--trace");
+        return command_fail(call, err);
+    }
+    _cleanup_(audit_finish) struct audit *audit = begin_audit(options, err);
+    if (err->code)
+        return command_fail(call, err);
+    int r = job_run(&job, &result, err);
     raw_terminal_leave(&teller.raw);
-    if (r == 0) {
-        int ended = finish(call, &request, &report, &result, audit, &err);
-        return options->trace && write_trace(&trace_file, &trace, &err) < 0 ? command_fail(call, &err)
-                                                                            : ended;
-    }
-    int status = r == -EINTR ? EXIT_SIGNAL + result.interrupted : command_fail(call, &err);
-    json_decref(result.artifacts.rows);
-    json_decref(result.caches);
-    if (result.console) {
-        tell_console(result.console);
-        free(result.console);
-    }
-    return end_audit(call, options, audit, &result, status);
+    int status = r == 0 ? finish(call, request, &result, audit)
+                        : finish_failed(call, options, r, &result, audit, err);
+    *report = result.report;
+    return r == 0 && options->trace && write_trace(&trace_file, &trace, err) < 0
+               ? command_fail(call, err)
+               : status;
+}
+
+static int run(const struct call *call)
+{
+    struct dayfly_err err = {0}, ignored;
+    json_t *report = NULL;
+    _cleanup_(run_request_finish) struct run_request request;
+    _cleanup_(report_file_finish) struct report_file file = REPORT_FILE_NONE;
+    int made = run_request_make(call, &request, &err);
+    const char *path = request.options.report;
+    if (path && report_file_find(&file, path, made < 0 ? &ignored : &err) < 0)
+        return command_fail(call, &err);
+    int status = made < 0 ? command_fail(call, &err) : run_request(call, &request, &report, &err);
+    return path ? write_report(call, &file, report, status, &err) : status;
 }
 
 const struct command run_command = {

@@ -251,8 +251,38 @@ OPTIONS
     grep -qE '^words .* [0-9.]+ +\([0-9.]+ to [0-9.]+\)$' text
     "$DAYFLY" run --engine none --trace trace.json host -- true
     grep -q '"started"' trace.json
-    run -125 --separate-stderr "$DAYFLY" run --engine none --trace /nowhere/at/all host -- true
+    run -125 --separate-stderr "$DAYFLY" run --engine none --trace /proc/nowhere/at/all host -- true
     [[ "$stderr" = "dayfly run: --trace: "*": No such file or directory" ]]
+}
+
+@test "a run that fails has a report that says so, in place of an older one" {
+    bare() { "$DAYFLY" run --engine none --report new/below/r.json "$@"; }
+    told() { jq -c '[.error, .exit.code, .exit.signal, .audit.clean]' new/below/r.json; }
+    export DAYFLY_HOME=$PWD/home
+    bare host -- true
+    [ "$(told)" = '[null,0,null,true]' ]
+    run -125 --separate-stderr bare --expect-state "sha256:$(printf %064d 0)" host -- true
+    [ "dayfly run: $(jq -r .error new/below/r.json)" = "$stderr" ]
+    [[ $(told) == *',125,null,true]' ]]
+    # Before there is a job at all.
+    for fault in '--share nowhere host' '-f nowhere.yaml' '--trace new/below host'; do
+        bare host -- true
+        run -125 --separate-stderr bare $fault -- true
+        [ "dayfly run: $(jq -r .error new/below/r.json)" = "$stderr" ]
+        [[ $(told) == *',125,null,null]' ]]
+    done
+    # One that is killed has none.
+    bare host -- sh -c 'read -r _ _ _ runner _ < /proc/$PPID/stat; kill -9 "$runner"' || true
+    [ ! -e new/below/r.json ]
+}
+
+@test "a report that cannot be written is found before the job runs" {
+    touch file
+    for place in file/r.json . file/new/r.json; do
+        run -125 "$DAYFLY" run --engine none --report "$place" host -- touch ran
+        [[ $output == "dayfly run: the report $place: "* ]]
+        [ ! -e ran ]
+    done
 }
 
 @test "bench measures bare metal anywhere, and says it in four ways" {

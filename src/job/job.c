@@ -572,7 +572,8 @@ static int run_all(struct run *run, struct job_result *result, struct report_fac
     return run->options->want_report ? measure(run, facts, err) : 0;
 }
 
-static void begin_report(const struct run *run, struct report_facts *facts, struct job_result *result)
+static int begin_report(const struct run *run, struct report_facts *facts, struct job_result *result,
+                        struct dayfly_err *err)
 {
     const struct place *place = run->place;
     const struct start_state state = state_of(run);
@@ -583,6 +584,7 @@ static void begin_report(const struct run *run, struct report_facts *facts, stru
     facts->artifacts = result->artifacts.rows;
     facts->steps = run->steps;
     result->report = report_begin(facts, &state, &result->guest);
+    return result->report ? 0 : err_set(err, ENOMEM, "out of memory for the report");
 }
 
 /* -EINTR tells the caller of a signal to the run; a call of ours that was cut short is a host that
@@ -624,7 +626,7 @@ int job_run(const struct job_options *options, struct job_result *result, struct
             mask_text(run.mask, result->console); /* the command can write there as well */
     }
     if (r == 0 && options->want_report)
-        begin_report(&run, &facts, result);
+        r = begin_report(&run, &facts, result, err);
     run_finish(&run);
     run.timings.destroy_ns = clock_ns() - end;
     trace_mark(options->trace, TRACE_DESTROYED);
