@@ -16,6 +16,17 @@
 #include "util/firm.h"
 #include "util/io.h"
 
+/* Another descriptor of the standard stream that this is, -1 when it is none. Its path may be a link
+ * that leads to a descriptor (/dev/stdout), and a stream may well be a regular file. */
+static int open_stream(const struct stat *st)
+{
+    struct stat own;
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fstat(fd, &own) == 0 && own.st_dev == st->st_dev && own.st_ino == st->st_ino)
+            return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return -1;
+}
+
 int report_file_find(struct report_file *file, const char *path, struct dayfly_err *err)
 {
     struct stat st;
@@ -23,10 +34,13 @@ int report_file_find(struct report_file *file, const char *path, struct dayfly_e
     _cleanup_free_ char *head = strdup(path), *tail = strdup(path);
     if (!head || !tail || !(file->name = strdup(basename(tail))))
         return err_set(err, ENOMEM, "out of memory");
-    bool special = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
-    if (special && S_ISDIR(st.st_mode))
+    bool there = stat(path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode))
         return err_errno(err, EISDIR, "the report %s", path);
-    if (special)
+    if (there)
+        file->special_fd = open_stream(&st);
+    bool special = there && (file->special_fd >= 0 || !S_ISREG(st.st_mode));
+    if (special && file->special_fd < 0)
         file->special_fd = open(path, O_PATH | O_CLOEXEC);
     int r = special ? (file->special_fd < 0 ? err_errno(err, errno, "open it") : 0)
                     : firm_path_writable(dirname(head), &file->folder, err);
@@ -60,6 +74,8 @@ static int give_name(int fd, int folder, const char *name)
 static int open_special(int special_fd)
 {
     char path[32];
+    if (!(fcntl(special_fd, F_GETFL) & O_PATH)) /* a stream: behind what has been written there */
+        return fcntl(special_fd, F_DUPFD_CLOEXEC, 0);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", special_fd);
     return open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
 }

@@ -12,7 +12,7 @@
 #include "dayfly/error.h"
 
 struct report_file {
-    int special_fd; /* what is no regular file, /dev/stdout for one; -1: it is to be a file */
+    int special_fd; /* a standard stream, or what is no regular file; -1: it is to be a file */
     char *folder, *name;
 };
 

@@ -95,6 +95,26 @@ static void what_is_no_file_is_written_to(void **state)
     assert_true(S_ISCHR(st.st_mode)); /* and not replaced by a file */
 }
 
+static void a_stream_that_is_a_file_is_written_to(void **state)
+{
+    struct stat st;
+    char text[64] = "";
+    int kept = dup(STDERR_FILENO);
+    int out = open("out", O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+    assert_int_equal(write(out, "said\n", 5), 5);
+    assert_int_equal(symlink("/proc/self/fd/2", "stream"), 0);
+    dup2(out, STDERR_FILENO);
+    int r = written("stream", NULL, NULL);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    assert_int_equal(r, 0);
+    assert_int_equal(lstat("stream", &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_true(pread(out, text, sizeof(text) - 1, 0) > 0);
+    close(out);
+    assert_string_equal(text, "said\n{\n  \"image\": \"host\"\n}\n");
+}
+
 static void put_links(void)
 {
     unlink("file");
@@ -139,6 +159,8 @@ int main(void)
                                         leave_folder),
         cmocka_unit_test_setup_teardown(an_older_one_is_gone_before, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(what_is_no_file_is_written_to, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(a_stream_that_is_a_file_is_written_to, enter_folder,
+                                        leave_folder),
         cmocka_unit_test_setup_teardown(links_that_came_since_lead_nowhere, enter_folder, leave_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
