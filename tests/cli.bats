@@ -276,6 +276,24 @@ OPTIONS
     [ ! -e new/below/r.json ]
 }
 
+@test "doc/report.md has every key of a report" {
+    cat > job.yaml <<'YAML'
+image: host
+engine: none
+steps:
+  - run: mkdir made; cd made; echo text > file; ln -s file link; mkfifo pipe
+  - run: kill -9 $$
+artifacts: [{path: made, to: out/}, {path: missing}]
+YAML
+    run -137 "$DAYFLY" run -f job.yaml --report report.json
+    run -125 "$DAYFLY" run --engine none --expect-state none --report failed.json host -- true
+    "$BATS_TEST_DIRNAME/check-report" "$BATS_TEST_DIRNAME/../doc/report.md" report.json failed.json
+    # And the check finds what is wrong.
+    jq 'del(.exit.code) | .new = 1 | .steps[0].ms = "x"' report.json > wrong.json
+    run -1 "$BATS_TEST_DIRNAME/check-report" "$BATS_TEST_DIRNAME/../doc/report.md" wrong.json
+    [ "${#lines[@]}" -eq 3 ]
+}
+
 @test "a report that cannot be written is found before the job runs" {
     touch file
     for place in file/r.json . file/new/r.json; do
