@@ -45,6 +45,7 @@ struct machine_place {
     int console[2]; /* a pipe: what does not fit is dropped */
     struct dayfly_config *config;
     struct dayfly_vm *vm;
+    char jail_lacks[64];
 
     int wake_fd; /* readable when something below changed */
     pthread_mutex_t lock;
@@ -299,10 +300,11 @@ static int machine_set_up(struct place *place, struct proto_setup *setup, struct
 
 static void machine_measure(struct place *place, struct report_facts *facts)
 {
-    const struct machine_place *m = machine_of(place);
+    struct machine_place *m = machine_of(place);
     facts->overhead_bytes = report_overhead(dayfly_vm_helper(m->vm));
     facts->kernel_release = m->kernel.release;
-    facts->jail_lacks = dayfly_vm_jail(m->vm);
+    dayfly_vm_jail(m->vm, m->jail_lacks, sizeof(m->jail_lacks));
+    facts->jail_lacks = m->jail_lacks;
 }
 
 static char *machine_console(struct place *place)
