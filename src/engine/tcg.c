@@ -415,8 +415,8 @@ static void spawn_in_keeper(void *arg)
 {
     struct spawn *spawn = arg;
     struct engine *engine = spawn->engine;
-    pid_t pid = command_line_spawn_confined(spawn->line, spawn->stderr_fd, spawn->confine,
-                                            &spawn->applied, spawn->err);
+    pid_t pid =
+        command_line_spawn(spawn->line, spawn->stderr_fd, spawn->confine, &spawn->applied, spawn->err);
     if (pid < 0) {
         spawn->result = (int)pid;
         return;

@@ -31,7 +31,7 @@ struct job_timings;
 
 struct report_facts {
     const char *image, *engine, *why, *kernel_release;
-    const char *jail_lacks; /* dayfly_vm_jail; NULL: there is no machine */
+    const char *jail_lacks; /* what dayfly_vm_jail writes; NULL: there is no machine */
     struct proto_stat stat;
     int64_t overhead_bytes; /* negative: not known */
     json_t *network;        /* from job_net_report; taken */
