@@ -25,7 +25,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "dayfly/net.h"
 #include "job/mask.h"
 #include "job/place.h"
 #include "job/report.h"
@@ -255,11 +254,6 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
     return r;
 }
 
-static void dayfly_net_report_freep(struct dayfly_net_report **report)
-{
-    dayfly_net_report_free(*report);
-}
-
 static int give_authority(struct run *run, const char *pem, const struct guest_wait *wait,
                           struct dayfly_err *err)
 {
@@ -275,7 +269,7 @@ static int give_secrets(struct run *run, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
     const struct guest_wait wait = {.deadline_ns = clock_ns() + JOB_SECRET_NS, .cancel_fd = -1};
-    _cleanup_(dayfly_net_report_freep) struct dayfly_net_report *report = NULL;
+    _cleanup_net_report_ struct dayfly_net_report *report = NULL;
     size_t for_hosts = 0;
     int r = uses_border(options) ? run->place->ops->net_report(run->place, &report, err) : 0;
     for (size_t i = 0; i < options->secret_count && r == 0; i++) {
