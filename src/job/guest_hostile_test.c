@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "job/guest_testing.h"
+#include "job/testing_guest.h"
 #include "proto/link.h"
 #include "proto/proto.h"
 #include "util/arith.h"

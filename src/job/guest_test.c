@@ -26,7 +26,7 @@
 
 #include "../../agent/secret.h"
 #include "../../agent/serve.h"
-#include "job/guest_agent_testing.h"
+#include "job/testing_agent.h"
 #include "proto/link.h"
 #include "proto/proto.h"
 #include "util/arith.h"
