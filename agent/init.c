@@ -150,6 +150,7 @@ int main(int argc, char **argv)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* whoever ignored it: children have to be waited for */
     if (!in_guest)
         return inside(&a, argv + 1);
     for (int fd = open("/dev/null", O_RDWR); fd >= 0 && fd < 3;)

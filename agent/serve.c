@@ -28,8 +28,7 @@ struct server {
     struct pollfd polls[POLL_COUNT];
     unsigned first; /* whose turn it is to be served first */
     int signal_fd;
-    bool stat_due, synced_due, refuse_due;
-    pid_t sync_pid;   /* the child that writes back; 0: none */
+    bool stat_due, refuse_due;
     uint32_t refused; /* the session that no slot was left for */
     bool over;
     bool sync;
@@ -60,23 +59,6 @@ static int take_exec(struct server *v, const struct proto_frame *f)
     return 0;
 }
 
-/* sync() may take long, and the loop must not: a child does it. */
-static void start_sync(struct server *v)
-{
-    if (v->sync_pid > 0)
-        return;
-    v->sync_pid = fork();
-    if (v->sync_pid == 0) {
-        sync();
-        _exit(0);
-    }
-    if (v->sync_pid < 0) {
-        v->sync_pid = 0;
-        sync();
-        v->synced_due = true;
-    }
-}
-
 /* What it held is overwritten before anything else is read. */
 static int take_secret(struct server *v, const struct proto_frame *f)
 {
@@ -94,9 +76,6 @@ static int take_machine(struct server *v, const struct proto_frame *f)
     switch (f->type) {
     case PROTO_STAT:
         v->stat_due = true;
-        return f->len ? -EPROTO : 0;
-    case PROTO_SYNC:
-        start_sync(v);
         return f->len ? -EPROTO : 0;
     case PROTO_SHUTDOWN:
         if (proto_shutdown_decode(&down, f->payload, f->len) < 0)
@@ -150,8 +129,6 @@ static void say_due(struct server *v)
         if (proto_link_send_message(v->link, PROTO_STAT_REPLY, 0, stat, &st) == 0)
             v->stat_due = false;
     }
-    if (v->synced_due && proto_link_send(v->link, PROTO_SYNCED, 0, 0, NULL, 0) == 0)
-        v->synced_due = false;
     if (v->refuse_due) {
         struct proto_exec_failed failed = {EAGAIN, PROTO_STEP_RESOURCES,
                                            "too many commands at one time"};
@@ -172,11 +149,6 @@ static void reap(struct server *v)
         pid_t pid = waitpid(-1, &status, WNOHANG);
         if (pid <= 0)
             break;
-        if (pid == v->sync_pid) {
-            v->sync_pid = 0;
-            v->synced_due = true;
-            continue;
-        }
         for (int i = 0; i < PROTO_SESSIONS_MAX && !session_reaped(&v->sessions[i], pid, status); i++)
             ;
     }

@@ -6,6 +6,7 @@
 #include "command.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -71,6 +72,9 @@ static void fill_standard_streams(void)
 
 int main(int argc, char **argv)
 {
+    /* A caller that ignores it hands that on: the ends of our children would then be known to nobody.
+     */
+    signal(SIGCHLD, SIG_DFL);
     fill_standard_streams();
     raise_file_limit();
     return command_main(&dayfly, argc, argv);

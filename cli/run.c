@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `dayfly run`: a command in a fresh sandbox. */
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -16,8 +13,10 @@
 #include "engine_option.h"
 #include "job/audit.h"
 #include "job/job.h"
+#include "job/report.h"
 #include "job/report_file.h"
 #include "run_options.h"
+#include "run_parse.h"
 #include "run_tell.h"
 #include "signals.h"
 #include "util/cleanup.h"
@@ -130,7 +129,7 @@ static const struct example examples[] = {
     {0},
 };
 
-/* -- secrecy ------------------------------------------------------------------------------------------
+/* -- core dumps ---------------------------------------------------------------------------------------
  */
 
 /* The layer's key is on the heap while the job runs (block/cipher.h): it goes into no core dump, of
@@ -142,40 +141,6 @@ static void keep_no_core(void)
         limit.rlim_cur = 0;
         setrlimit(RLIMIT_CORE, &limit);
     }
-}
-
-/* -- the command ------------------------------------------------------------------------------ */
-
-/* NAME=VALUE as given; NAME takes the caller's value, and is left out when there is none. The strings
- * are in `made`, for the caller to free. */
-static const char **environment(const struct word_list *words, bool tty, char ***made)
-{
-    const char **env = calloc(words->count + 2, sizeof(*env));
-    char **strings = calloc(words->count + 2, sizeof(*strings));
-    size_t n = 0, m = 0;
-    *made = strings;
-    if (!env || !strings) {
-        free(env);
-        return NULL;
-    }
-    const char *term = getenv("TERM");
-    if (tty && term && asprintf(&strings[m], "TERM=%s", term) >= 0)
-        env[n++] = strings[m++];
-    for (size_t i = 0; i < words->count; i++) {
-        const char *word = words->words[i], *value;
-        if (strchr(word, '='))
-            env[n++] = word;
-        else if ((value = getenv(word)) && asprintf(&strings[m], "%s=%s", word, value) >= 0)
-            env[n++] = strings[m++];
-    }
-    return env;
-}
-
-static void free_strings(char **strings)
-{
-    for (char **s = strings; s && *s; s++)
-        free(*s);
-    free(strings);
 }
 
 /* -- the audit -------------------------------------------------------------------------------- */
@@ -234,9 +199,9 @@ static int write_trace(const struct report_file *file, const struct trace *trace
     return r < 0 ? err_wrap(err, "--trace") : 0;
 }
 
-static int finish(const struct call *call, const struct run_request *request,
-                  const struct report_file *report, struct job_result *result, struct audit *audit,
-                  struct dayfly_err *err)
+/* Of a run that went its way to the end, and then of one that did not. Both return its status. */
+static int finish(const struct call *call, const struct run_request *request, struct job_result *result,
+                  struct audit *audit)
 {
     const struct run_options *options = &request->options;
     int status = guest_result_status(&result->guest);
@@ -246,161 +211,61 @@ static int finish(const struct call *call, const struct run_request *request,
     json_decref(result->caches);
     if (options->verbose)
         tell_times(&result->timings);
-    status = end_audit(call, options, audit, result, status);
-    if (result->report) {
-        int r = report_file_write(report, result->report, err);
-        json_decref(result->report);
-        if (r < 0)
-            return command_fail(call, err);
+    return end_audit(call, options, audit, result, status);
+}
+
+static int finish_failed(const struct call *call, const struct run_options *options, int r,
+                         struct job_result *result, struct audit *audit, const struct dayfly_err *err)
+{
+    int status = r == -EINTR ? EXIT_SIGNAL + result->interrupted : command_fail(call, err);
+    json_decref(result->artifacts.rows);
+    json_decref(result->caches);
+    json_decref(result->report);
+    if (result->console) {
+        tell_console(result->console);
+        free(result->console);
     }
-    return status;
+    result->report = options->report ? report_of_failure(err->msg, status) : NULL;
+    return end_audit(call, options, audit, result, status);
 }
 
-/* -- the words of the options ------------------------------------------------------------------- */
-
-/* What they say, as a job takes it. */
-struct parsed {
-    const char **env;
-    char **env_strings; /* those of env that were made */
-    struct job_secret *secrets;
-    size_t secret_count;
-    struct job_share *shares;
-    size_t share_count;
-    struct job_cache *caches;
-    struct job_net net;
-    struct job_artifact *artifacts;
-    size_t artifact_count;
-};
-
-static void parsed_finish(struct parsed *parsed)
+/* `report` is taken. NULL: the run failed before it had one. */
+static int write_report(const struct call *call, const struct report_file *file, json_t *report,
+                        int status, struct dayfly_err *err)
 {
-    free(parsed->env);
-    free_strings(parsed->env_strings);
-    job_secrets_free(parsed->secrets, parsed->secret_count);
-    job_shares_free(parsed->shares, parsed->share_count);
-    free(parsed->caches);
-    job_artifacts_free(parsed->artifacts, parsed->artifact_count);
-}
-
-static int load_secrets(const struct run_options *options, const struct log *log, struct parsed *out,
-                        struct dayfly_err *err)
-{
-    size_t files = options->secrets.count, count = files + options->env_secrets.count;
-    _cleanup_free_ struct job_secret_word *words = calloc(count + 1, sizeof(*words));
-    if (!words)
-        return err_set(err, ENOMEM, "out of memory");
-    for (size_t i = 0; i < files; i++)
-        words[i] = (struct job_secret_word){options->secrets.words[i], false};
-    for (size_t i = files; i < count; i++)
-        words[i] = (struct job_secret_word){options->env_secrets.words[i - files], true};
-    out->secret_count = count;
-    int r = job_secrets_load(words, count, log, &out->secrets, err);
-    return r < 0 ? r
-                 : job_secrets_for_hosts(out->secrets, count, options->for_hosts.words,
-                                         options->for_hosts.count, err);
-}
-
-/* Before anything is started, which would inherit a variable that is a secret; and before signals are
- * caught, as a pipe that is a source may let us wait. Finish `out` in any case. */
-static int parse(const struct run_request *request, const struct log *log, struct parsed *out,
-                 struct dayfly_err *err)
-{
-    const struct run_options *options = &request->options;
-    const struct job_net_words network = {
-        .net = options->net,
-        .allow = options->allow.words,
-        .allow_count = options->allow.count,
-        .publish = options->publish.words,
-        .publish_count = options->publish.count,
-    };
-    *out = (struct parsed){.share_count = options->shares.count,
-                           .artifact_count = request->artifact_count};
-    out->env = environment(&options->env, options->tty, &out->env_strings);
-    int r = out->env ? load_secrets(options, log, out, err) : err_set(err, ENOMEM, "out of memory");
-    if (r == 0)
-        r = job_shares_parse(options->shares.words, out->share_count, &out->shares, err);
-    if (r == 0)
-        r = job_caches_parse(options->caches.words, options->caches.count, &out->caches, err);
-    if (r == 0)
-        r = job_net_parse(&network, &out->net, err);
-    if (r == 0)
-        r = job_artifacts_parse(request->artifacts, out->artifact_count, &out->artifacts, err);
-    return r;
+    if (!report)
+        report = report_of_failure(err->msg, status);
+    int r = report ? report_file_write(file, report, err)
+                   : err_set(err, ENOMEM, "out of memory for the report");
+    json_decref(report);
+    return r < 0 ? command_fail(call, err) : status;
 }
 
 /* -- the run ------------------------------------------------------------------------------------ */
 
-/* The job, but for what tells of it. It borrows both. */
-static struct job_options job_of(const struct run_request *request, const struct parsed *parsed)
-{
-    const struct run_options *options = &request->options;
-    struct winsize size = {.ws_row = 24, .ws_col = 80};
-    ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
-    return (struct job_options){
-        .image = options->image,
-        .kernel = options->kernel,
-        .argv = request->argv,
-        .steps = request->steps,
-        .step_count = request->step_count,
-        .expect_state = options->expect_state,
-        .env = parsed->env,
-        .entrypoint = options->entrypoint,
-        .workdir = options->workdir,
-        .user = options->user,
-        .shares = parsed->shares,
-        .share_count = parsed->share_count,
-        .caches = parsed->caches,
-        .cache_count = options->caches.count,
-        .trusted = options->trusted,
-        .net = &parsed->net,
-        .secrets = parsed->secrets,
-        .secret_count = parsed->secret_count,
-        .artifacts = parsed->artifacts,
-        .artifact_count = parsed->artifact_count,
-        .artifact_limit_bytes = options->artifact_limit,
-        .wall = wall_option(options->engine),
-        .engine = engine_option(options->engine),
-        .jail = jail_option(options->jail),
-        .cpus = (unsigned)options->cpus,
-        .memory_bytes = options->memory,
-        .disk_bytes = options->disk,
-        .timeout_ns = options->timeout,
-        .tty = options->tty,
-        .rows = size.ws_row,
-        .cols = size.ws_col,
-        .want_report = options->report != NULL,
-        .in_fd = options->interactive || options->tty ? STDIN_FILENO : -1,
-        .out_fd = STDOUT_FILENO,
-        .err_fd = STDERR_FILENO,
-        .tty_fd = options->tty ? STDIN_FILENO : -1,
-    };
-}
-
-static int run(const struct call *call)
+/* Returns the status. *report: what there is to be said of it, if it came as far as that. */
+static int run_request(const struct call *call, const struct run_request *request, json_t **report,
+                       struct dayfly_err *err)
 {
     static const int also[] = {SIGQUIT, SIGWINCH, 0};
-    struct dayfly_err err = {0};
-    _cleanup_(run_request_finish) struct run_request request;
-    if (run_request_make(call, &request, &err) < 0)
-        return command_fail(call, &err);
-    const struct run_options *options = &request.options;
+    const struct run_options *options = &request->options;
     struct trace trace = {0};
     trace_mark(&trace, TRACE_MAIN);
     struct log log = {.write = log_to_stderr, .level = options->verbose ? LOG_WARN : LOG_ERROR};
     struct teller teller = {
         .options = options,
-        .steps = request.steps,
-        .step_count = request.step_count,
+        .steps = request->steps,
+        .step_count = request->step_count,
         .on_terminal = isatty(STDERR_FILENO),
     };
     keep_no_core();
-    _cleanup_(parsed_finish) struct parsed parsed;
-    if (parse(&request, &log, &parsed, &err) < 0)
-        return command_fail(call, &err);
-    _cleanup_close_ int signals = signals_catch(also, &err);
+    _cleanup_(run_words_finish) struct run_words words;
+    if (run_words_read(request, &log, &words, err) < 0)
+        return command_fail(call, err);
+    _cleanup_close_ int signals = signals_catch(also, err);
     if (signals < 0)
-        return command_fail(call, &err);
-    struct job_options job = job_of(&request, &parsed);
+        return command_fail(call, err);
+    struct job_options job = run_job_of(request, &words);
     job.signal_fd = signals;
     job.progress = tell_progress;
     job.step = tell_step;
@@ -409,29 +274,36 @@ static int run(const struct call *call)
     job.log = &log;
     job.trace = options->trace ? &trace : NULL;
     struct job_result result;
-    _cleanup_(report_file_finish) struct report_file report = REPORT_FILE_NONE;
     _cleanup_(report_file_finish) struct report_file trace_file = REPORT_FILE_NONE;
-    if ((options->report && report_file_find(&report, options->report, &err) < 0) ||
-        (options->trace && report_file_find(&trace_file, options->trace, &err) < 0))
-        return command_fail(call, &err);
-    _cleanup_(audit_finish) struct audit *audit = begin_audit(options, &err);
-    if (err.code)
-        return command_fail(call, &err);
-    int r = job_run(&job, &result, &err);
+    if (options->trace && report_file_find(&trace_file, options->trace, err) < 0) {
+        err_wrap(err, "--trace");
+        return command_fail(call, err);
+    }
+    _cleanup_(audit_finish) struct audit *audit = begin_audit(options, err);
+    if (err->code)
+        return command_fail(call, err);
+    int r = job_run(&job, &result, err);
     raw_terminal_leave(&teller.raw);
-    if (r == 0) {
-        int ended = finish(call, &request, &report, &result, audit, &err);
-        return options->trace && write_trace(&trace_file, &trace, &err) < 0 ? command_fail(call, &err)
-                                                                            : ended;
-    }
-    int status = r == -EINTR ? EXIT_SIGNAL + result.interrupted : command_fail(call, &err);
-    json_decref(result.artifacts.rows);
-    json_decref(result.caches);
-    if (result.console) {
-        tell_console(result.console);
-        free(result.console);
-    }
-    return end_audit(call, options, audit, &result, status);
+    int status = r == 0 ? finish(call, request, &result, audit)
+                        : finish_failed(call, options, r, &result, audit, err);
+    *report = result.report;
+    return r == 0 && options->trace && write_trace(&trace_file, &trace, err) < 0
+               ? command_fail(call, err)
+               : status;
+}
+
+static int run(const struct call *call)
+{
+    struct dayfly_err err = {0}, ignored;
+    json_t *report = NULL;
+    _cleanup_(run_request_finish) struct run_request request;
+    _cleanup_(report_file_finish) struct report_file file = REPORT_FILE_NONE;
+    int made = run_request_make(call, &request, &err);
+    const char *path = request.options.report;
+    if (path && report_file_find(&file, path, made < 0 ? &ignored : &err) < 0)
+        return command_fail(call, &err);
+    int status = made < 0 ? command_fail(call, &err) : run_request(call, &request, &report, &err);
+    return path ? write_report(call, &file, report, status, &err) : status;
 }
 
 const struct command run_command = {

@@ -31,6 +31,10 @@ setup() {
     [[ $output == *"No space left"* ]]
 }
 
+@test "a caller that ignores SIGCHLD gets the status of its job" {
+    run -7 timeout -k 5 60 env --ignore-signal=CHLD "$DAYFLY" run --engine none host -- sh -c 'exit 7'
+}
+
 @test "every command has help and a manual page without faults" {
     command -v man || skip "man is not installed"
     for command in $("$DAYFLY" --help | awk '/^Commands:/ {on=1; next} /^$/ {on=0} on {print $1}'); do
@@ -326,8 +330,56 @@ OPTIONS
     grep -qE '^words .* [0-9.]+ +\([0-9.]+ to [0-9.]+\)$' text
     "$DAYFLY" run --engine none --trace trace.json host -- true
     grep -q '"started"' trace.json
-    run -125 --separate-stderr "$DAYFLY" run --engine none --trace /nowhere/at/all host -- true
+    run -125 --separate-stderr "$DAYFLY" run --engine none --trace /proc/nowhere/at/all host -- true
     [[ "$stderr" = "dayfly run: --trace: "*": No such file or directory" ]]
+}
+
+@test "a run that fails has a report that says so, in place of an older one" {
+    bare() { "$DAYFLY" run --engine none --report new/below/r.json "$@"; }
+    told() { jq -c '[.error, .exit.code, .exit.signal, .audit.clean]' new/below/r.json; }
+    export DAYFLY_HOME=$PWD/home
+    bare host -- true
+    [ "$(told)" = '[null,0,null,true]' ]
+    run -125 --separate-stderr bare --expect-state "sha256:$(printf %064d 0)" host -- true
+    [ "dayfly run: $(jq -r .error new/below/r.json)" = "$stderr" ]
+    [[ $(told) == *',125,null,true]' ]]
+    # Before there is a job at all.
+    for fault in '--share nowhere host' '-f nowhere.yaml' '--trace new/below host'; do
+        bare host -- true
+        run -125 --separate-stderr bare $fault -- true
+        [ "dayfly run: $(jq -r .error new/below/r.json)" = "$stderr" ]
+        [[ $(told) == *',125,null,null]' ]]
+    done
+    # One that is killed has none.
+    bare host -- sh -c 'read -r _ _ _ runner _ < /proc/$PPID/stat; kill -9 "$runner"' || true
+    [ ! -e new/below/r.json ]
+}
+
+@test "doc/report.md has every key of a report" {
+    cat > job.yaml <<'YAML'
+image: host
+engine: none
+steps:
+  - run: mkdir made; cd made; echo text > file; ln -s file link; mkfifo pipe
+  - run: kill -9 $$
+artifacts: [{path: made, to: out/}, {path: missing}]
+YAML
+    run -137 "$DAYFLY" run -f job.yaml --report report.json
+    run -125 "$DAYFLY" run --engine none --expect-state none --report failed.json host -- true
+    "$BATS_TEST_DIRNAME/check-report" "$BATS_TEST_DIRNAME/../doc/report.md" report.json failed.json
+    # And the check finds what is wrong.
+    jq 'del(.exit.code) | .new = 1 | .steps[0].ms = "x"' report.json > wrong.json
+    run -1 "$BATS_TEST_DIRNAME/check-report" "$BATS_TEST_DIRNAME/../doc/report.md" wrong.json
+    [ "${#lines[@]}" -eq 3 ]
+}
+
+@test "a report that cannot be written is found before the job runs" {
+    touch file
+    for place in file/r.json . file/new/r.json; do
+        run -125 "$DAYFLY" run --engine none --report "$place" host -- touch ran
+        [[ $output == "dayfly run: the report $place: "* ]]
+        [ ! -e ran ]
+    done
 }
 
 @test "bench measures bare metal anywhere, and says it in four ways" {

@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <dayfly/config.h>
@@ -21,6 +22,13 @@ static void changed(void *opaque, const struct dayfly_vm_event *event)
         fprintf(stderr, "tiny: the machine ended: %s\n", event->message);
 }
 
+/* A call without a message of its own: the number says why. */
+static int fail(const char *what, int r)
+{
+    fprintf(stderr, "tiny: cannot %s: %s\n", what, strerror(-r));
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
@@ -32,16 +40,19 @@ int main(int argc, char **argv)
     struct dayfly_config *config;
     struct dayfly_linux boot = DAYFLY_LINUX_INIT;
     struct dayfly_serial serial = DAYFLY_SERIAL_INIT;
-    if (dayfly_config_new(&config) < 0)
-        return 1;
+    int r = dayfly_config_new(&config);
+    if (r < 0)
+        return fail("make a description", r);
     boot.kernel = argv[1];
     boot.initrd = argv[2];
     boot.command_line = argc > 3 ? argv[3] : "console=ttyS0 panic=-1";
     serial.output_fd = STDOUT_FILENO; /* borrowed until the machine is freed */
     serial.input_fd = STDIN_FILENO;
-    if (dayfly_config_set_cpus(config, 1) < 0 || dayfly_config_set_memory(config, 256u << 20) < 0 ||
-        dayfly_config_set_linux(config, &boot) < 0 || dayfly_config_set_serial(config, &serial) < 0)
-        return 1;
+    if ((r = dayfly_config_set_cpus(config, 1)) < 0 ||
+        (r = dayfly_config_set_memory(config, 256u << 20)) < 0 ||
+        (r = dayfly_config_set_linux(config, &boot)) < 0 ||
+        (r = dayfly_config_set_serial(config, &serial)) < 0)
+        return fail("describe the machine", r);
 
     /* 2. Make. The description is validated here; err names the first fault and what to do about it. */
     struct dayfly_vm *vm = NULL;
@@ -51,7 +62,7 @@ int main(int argc, char **argv)
     options.event = changed;
     if (engine)
         options.engine = engine[0] == 'k' ? DAYFLY_ENGINE_KVM : DAYFLY_ENGINE_TCG;
-    int r = dayfly_vm_new(&vm, config, &options, &err);
+    r = dayfly_vm_new(&vm, config, &options, &err);
     dayfly_config_free(config); /* the machine does not need it any more */
 
     /* 3. Run, in threads of the machine's own. */

@@ -19,6 +19,11 @@
  * after the latter; every other call is for any thread. The thread that calls dayfly_vm_new should live
  * as long as the machine: helper processes (engine tcg, a network of mode nat) die with it. Several
  * machines live in one process.
+ *
+ * Signals and children: every thread of the library's own has all signals blocked. SIGRTMIN interrupts
+ * those that run processors (engine kvm); it is sent to them alone, and the program's handlers and
+ * dispositions stay as they are. Helper processes are children of the program, and each is waited for
+ * by its pid: do not ignore SIGCHLD, and do not reap children that are not yours.
  */
 
 #include <stddef.h>
@@ -81,7 +86,7 @@ struct dayfly_vm_options {
 /*
  * Make a machine: its memory, devices and processors; nothing runs yet. The description is validated
  * first; it is not needed afterwards, but the descriptors that it names are, as config.h
- * says. NULL options mean all defaults.
+ * says. NULL options mean all defaults. On failure *out is left as it is.
  * Errors: EINVAL (a fault of the description: the first one), ENOENT (a file, /dev/kvm or QEMU is
  * missing), EACCES, EBUSY (a disk in use elsewhere), ENOTSUP (this host's KVM cannot run a kernel), ...
  */
@@ -99,7 +104,8 @@ int dayfly_vm_start(struct dayfly_vm *vm, struct dayfly_err *err);
 int dayfly_vm_pause(struct dayfly_vm *vm, struct dayfly_err *err);
 int dayfly_vm_resume(struct dayfly_vm *vm, struct dayfly_err *err);
 
-/* Press the power button. The guest decides; dayfly_vm_wait tells when it is off. */
+/* Press the power button. The guest decides; dayfly_vm_wait tells when it is off. EINVAL unless
+ * RUNNING: a machine that is paused is resumed first. */
 int dayfly_vm_request_stop(struct dayfly_vm *vm, struct dayfly_err *err);
 
 /* End it now, whatever it does. Legal in every state. On return no instruction of the guest runs. */
@@ -118,9 +124,10 @@ const char *dayfly_vm_engine_why(const struct dayfly_vm *vm);
 /*
  * What the machine's jail (dayfly_config_set_jail) lacks as far as it was entered, as names for people:
  * "namespaces"; "everything" where it is off; "" where it is whole. Each thread enters it before it
- * sees anything of the guest's, so dayfly_vm_start has the last word. Lives as long as the machine.
+ * sees anything of the guest's, so dayfly_vm_start has the last word. At most `size` bytes, the NUL
+ * among them, are written to `out`; 64 are enough. Returns the length of the whole.
  */
-const char *dayfly_vm_jail(const struct dayfly_vm *vm);
+size_t dayfly_vm_jail(const struct dayfly_vm *vm, char *out, size_t size);
 
 /* The process that holds the guest besides this one (QEMU, engine tcg), or 0. */
 int dayfly_vm_helper(const struct dayfly_vm *vm);
@@ -128,9 +135,10 @@ int dayfly_vm_helper(const struct dayfly_vm *vm);
 /*
  * vsock (the description must have it). listen: `accepted` is called in a thread of the machine's that
  * is not locked up, for every connection that the guest opens to port `port` of the host; it owns the
- * stream socket fd. Once
- * a port, before start. connect: returns a stream socket whose other end is the guest's port; it reads
- * end of file when the guest refuses.
+ * stream socket fd. Before start, so that none is missed. NULL for `accepted` ends that: the guest is
+ * refused from then on, but a connection that has come may still be told of. connect: returns a stream
+ * socket whose other end is the guest's port; it reads end of file when the guest refuses.
+ * Errors: ENODEV (the description has no vsock), EADDRINUSE (somebody listens on that port already).
  */
 int dayfly_vm_vsock_listen(struct dayfly_vm *vm, uint32_t port,
                            void (*accepted)(void *opaque, int fd, uint32_t guest_port), void *opaque,

@@ -141,7 +141,7 @@ int machine_request_stop(struct machine *m, struct dayfly_err *err);
 void machine_stop(struct machine *m);
 
 /* Wait until the state is final. timeout_ms -1: for ever. Returns 0 or -ETIMEDOUT. The event may not
- * have been delivered yet. */
+ * have been delivered yet. For tests: engines wait for the event. */
 int machine_wait(struct machine *m, int timeout_ms);
 
 /* Stop it if it runs, let go of the devices (they are reset first), give everything back. NULL is

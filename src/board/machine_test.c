@@ -3,7 +3,7 @@
  * Whole machines, with a kernel of ours of a few hundred bytes: an ELF file with a PVH note whose
  * command line's first letter says what it does. Even a software KVM runs it.
  */
-#include "machine/kvm_testing.h"
+#include "machine/testing_kvm.h"
 
 #include <dirent.h>
 #include <elf.h>

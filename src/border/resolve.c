@@ -111,10 +111,3 @@ struct resolve *resolve_new(const struct resolve_options *options)
     }
     return r;
 }
-
-void resolve_free(struct resolve *r)
-{
-    if (r)
-        forwarder_free(r->forwarder);
-    free(r);
-}

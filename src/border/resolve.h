@@ -22,9 +22,8 @@ struct resolve_options {
 
 struct resolve;
 
-/* NULL without memory. */
+/* NULL without memory. It is there until the process ends. */
 struct resolve *resolve_new(const struct resolve_options *options);
-void resolve_free(struct resolve *resolve);
 
 enum resolve_state { RESOLVE_ASKING, RESOLVE_KNOWN, RESOLVE_FAILED };
 

@@ -117,14 +117,8 @@ static void become(const char *program, const struct command_line *line, int nul
     _exit(127);
 }
 
-pid_t command_line_spawn(struct command_line *line, int stderr_fd, struct dayfly_err *err)
-{
-    return command_line_spawn_confined(line, stderr_fd, NULL, NULL, err);
-}
-
-pid_t command_line_spawn_confined(struct command_line *line, int stderr_fd,
-                                  const struct confine *confine, unsigned *applied,
-                                  struct dayfly_err *err)
+pid_t command_line_spawn(struct command_line *line, int stderr_fd, const struct confine *confine,
+                         unsigned *applied, struct dayfly_err *err)
 {
     int failure[2] = {-1, -1};
     if (line->failed || line->argc == 0)

@@ -35,14 +35,10 @@ void command_line_finish(struct command_line *line);
  * Start argv[0], looked for in PATH. stdin and stdout are /dev/null, stderr is stderr_fd. The program
  * gets SIGKILL when the calling *thread* ends, so call it from one that lives as long as it shall. All
  * signals are at their defaults there. Returns the pid or -errno; -ENOENT when there is no such
- * program.
+ * program. `confine`: locked up (confine.h, prepared with the line's descriptors), with the mask of
+ * stages that were applied; NULL, or both: not.
  */
-pid_t command_line_spawn(struct command_line *line, int stderr_fd, struct dayfly_err *err);
-
-/* The same, locked up (confine.h, prepared with the line's descriptors), with the mask of stages that
- * were applied. NULL for `confine`: as the above. */
-pid_t command_line_spawn_confined(struct command_line *line, int stderr_fd,
-                                  const struct confine *confine, unsigned *applied,
-                                  struct dayfly_err *err);
+pid_t command_line_spawn(struct command_line *line, int stderr_fd, const struct confine *confine,
+                         unsigned *applied, struct dayfly_err *err);
 
 #endif

@@ -35,7 +35,7 @@ static void test_words_and_descriptors_arrive(void **state)
     command_line_add(&line, "a b");
     command_line_add(&line, "");
     assert_int_equal(command_line_pass(&line, out[1]), out[1]);
-    pid_t pid = command_line_spawn(&line, messages[1], &err);
+    pid_t pid = command_line_spawn(&line, messages[1], NULL, NULL, &err);
     assert_true(pid > 0);
     command_line_finish(&line); /* closes out[1] here */
     close(messages[1]);
@@ -58,7 +58,7 @@ static void test_other_descriptors_do_not(void **state)
     command_line_add(&line, "sh");
     command_line_add(&line, "-c");
     command_line_addf(&line, "test ! -e /proc/self/fd/%d", secret);
-    int status = status_of(command_line_spawn(&line, STDERR_FILENO, NULL));
+    int status = status_of(command_line_spawn(&line, STDERR_FILENO, NULL, NULL, NULL));
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     command_line_finish(&line);
     close(secret);
@@ -70,11 +70,11 @@ static void test_a_missing_program_is_named(void **state)
     struct command_line line = {0};
     struct dayfly_err err;
     command_line_add(&line, "no-such-program-anywhere");
-    assert_int_equal(command_line_spawn(&line, STDERR_FILENO, &err), -ENOENT);
+    assert_int_equal(command_line_spawn(&line, STDERR_FILENO, NULL, NULL, &err), -ENOENT);
     assert_non_null(strstr(err.msg, "no-such-program-anywhere"));
     command_line_finish(&line);
     command_line_add(&line, "/etc/passwd");
-    assert_int_equal(command_line_spawn(&line, STDERR_FILENO, &err), -EACCES);
+    assert_int_equal(command_line_spawn(&line, STDERR_FILENO, NULL, NULL, &err), -EACCES);
     command_line_finish(&line);
 }
 
@@ -83,7 +83,7 @@ static void *spawn_and_leave(void *arg)
     struct command_line line = {0};
     command_line_add(&line, "sleep");
     command_line_add(&line, "1000");
-    *(pid_t *)arg = command_line_spawn(&line, STDERR_FILENO, NULL);
+    *(pid_t *)arg = command_line_spawn(&line, STDERR_FILENO, NULL, NULL, NULL);
     command_line_finish(&line);
     return NULL;
 }

@@ -91,8 +91,7 @@ static void run(bool confined, mode_t mode, struct said *said)
                       command_line_pass(&line, memfd_create("test", MFD_CLOEXEC)));
     assert_int_equal(confine_prepare(&confine, line.fds, line.fd_count, &err), 0);
     said->wanted = confine_wanted(&confine);
-    pid_t pid =
-        command_line_spawn_confined(&line, out[1], confined ? &confine : NULL, &said->applied, &err);
+    pid_t pid = command_line_spawn(&line, out[1], confined ? &confine : NULL, &said->applied, &err);
     if (pid < 0)
         fail_msg("%s", err.msg);
     close(out[1]);

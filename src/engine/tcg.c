@@ -141,7 +141,11 @@ static void exited(struct loop_source *source, uint32_t events)
     int status = 0;
     (void)events;
 
-    if (waitpid(engine->pid, &status, WNOHANG) != engine->pid)
+    pid_t ended = waitpid(engine->pid, &status, WNOHANG);
+    /* No child any more: the program ignores SIGCHLD, or has waited for it. It has ended all the same.
+     */
+    bool known = ended == engine->pid;
+    if (!known && (ended == 0 || errno != ECHILD))
         return;
     loop_remove(source);
     if (engine->messages.loop)
@@ -158,6 +162,8 @@ static void exited(struct loop_source *source, uint32_t events)
     } else if (strcmp(reason, "guest-reset") == 0) {
         ending = ENGINE_RESET;
         snprintf(why, sizeof(why), "reset");
+    } else if (!known) {
+        snprintf(why, sizeof(why), "QEMU ended, and its status went to somebody else");
     } else if (WIFSIGNALED(status)) {
         snprintf(why, sizeof(why), "QEMU was ended by signal %d", WTERMSIG(status));
     } else {
@@ -412,8 +418,8 @@ static void spawn_in_keeper(void *arg)
 {
     struct spawn *spawn = arg;
     struct engine *engine = spawn->engine;
-    pid_t pid = command_line_spawn_confined(spawn->line, spawn->stderr_fd, spawn->confine,
-                                            &spawn->applied, spawn->err);
+    pid_t pid =
+        command_line_spawn(spawn->line, spawn->stderr_fd, spawn->confine, &spawn->applied, spawn->err);
     if (pid < 0) {
         spawn->result = (int)pid;
         return;

@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "dayfly/version.h"
 #include "engine/devices.h"
 #include "engine/engine.h"
 #include "engine/net_report.h"
@@ -38,7 +39,6 @@ struct dayfly_vm {
     struct trace *trace;
     struct log log;
     struct jail *jail;
-    char jail_lacks[ISOLATE_STAGES_BYTES];
     struct loop *loop, *keeper; /* the latter may be NULL */
     struct device_set devices;
     const struct engine_ops *ops;
@@ -386,6 +386,11 @@ const char *dayfly_vm_engine_why(const struct dayfly_vm *vm)
     return vm->why;
 }
 
+const char *dayfly_version(void)
+{
+    return DAYFLY_VERSION;
+}
+
 bool vm_exits(const struct dayfly_vm *vm, struct trace_exits *out)
 {
     if (vm->ops->exits)
@@ -393,15 +398,12 @@ bool vm_exits(const struct dayfly_vm *vm, struct trace_exits *out)
     return vm->ops->exits;
 }
 
-const char *dayfly_vm_jail(const struct dayfly_vm *vm)
+size_t dayfly_vm_jail(const struct dayfly_vm *vm, char *out, size_t size)
 {
-    struct dayfly_vm *v = (struct dayfly_vm *)vm;
-    if (!jail_is_on(vm->jail))
-        return "everything";
-    pthread_mutex_lock(&v->lock);
-    isolate_stage_names(jail_lacks(vm->jail), v->jail_lacks);
-    pthread_mutex_unlock(&v->lock);
-    return v->jail_lacks;
+    char names[ISOLATE_STAGES_BYTES] = "everything";
+    if (jail_is_on(vm->jail))
+        isolate_stage_names(jail_lacks(vm->jail), names);
+    return (size_t)snprintf(out, size, "%s", names);
 }
 
 int dayfly_vm_helper(const struct dayfly_vm *vm)

@@ -16,6 +16,7 @@
 #include <sys/vfs.h>
 
 #include "fs/inode_table.h"
+#include "fs/thread.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/err.h"
@@ -60,6 +61,8 @@ int export_init(struct export *export, const struct fs_directory *directory, str
     if (fs_idmap_check(&directory->idmap) < 0)
         return err_set(err, EINVAL,
                        "%s: the map of users has a range that is empty, too large or double", what);
+    if (fs_thread_check_idmap(&directory->idmap, err) < 0)
+        return err_wrap(err, "%s", what);
     if (directory->name && !(export->name = strdup(directory->name)))
         return err_set(err, ENOMEM, "%s: out of memory", what);
 

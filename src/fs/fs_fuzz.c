@@ -26,7 +26,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "fs/client.h"
+#include "fs/testing_client.h"
 #include "fs/server.h"
 #include "util/arith.h"
 #include "util/testing_input.h"

@@ -2,7 +2,7 @@
 /* The descriptors of inodes: bounded, found again, kept where the name goes. */
 #include <sys/resource.h>
 
-#include "fs/inode_fixture.h"
+#include "fs/testing_inode.h"
 
 #define FDS_HARD (FDS_FEW + FDS_FEW / 2 + 64)
 

@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "fs/inode_fixture.h"
+#include "fs/testing_inode.h"
 
 enum { THREADS = 3, FILES = 40, DIRS = 4, ROUNDS = 3000 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table: what it is made of, its bounds, what a guest may say to it, its end. */
-#include "fs/inode_fixture.h"
+#include "fs/testing_inode.h"
 
 static const struct variant *const here = &variants[2]; /* tmpfs, by name */
 

@@ -3,7 +3,7 @@
  */
 #include <sys/mount.h>
 
-#include "fs/inode_fixture.h"
+#include "fs/testing_inode.h"
 
 static const struct fs_options few = {.fds_max = FDS_FEW};
 

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fs/client.h"
+#include "fs/testing_client.h"
 #include "util/testing.h"
 #include "util/tree.h"
 

@@ -391,6 +391,16 @@ static int check_unprivileged(void)
     if (!mkdtemp(c.path))
         return 5;
     c.dir = open(c.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* That is found before anything is served. */
+    struct fs_directory directory = {.fd = c.dir, .idmap = identity.idmap};
+    const struct fs_options options = {.directories = &directory, .directory_count = 1};
+    struct fs *fs;
+    if (fs_new(&fs, &options, &err) != -EPERM || !strstr(err.msg, "only root"))
+        return 8;
+    directory.idmap = own_export()->idmap;
+    if (fs_new(&fs, &options, &err) != 0)
+        return 9;
+    fs_free(fs);
     if (pthread_create(&thread, NULL, thread_main, &c) != 0 || pthread_join(thread, NULL) != 0)
         return 6;
     unlinkat(c.dir, "mine", 0);

@@ -69,11 +69,6 @@ int cpio_add_file(struct cpio *c, const char *path, mode_t mode, const void *dat
     return add(c, path, S_IFREG | (mode & 07777), 1, 0, 0, data, len, err);
 }
 
-int cpio_add_symlink(struct cpio *c, const char *path, const char *target, struct dayfly_err *err)
-{
-    return add(c, path, S_IFLNK | 0777, 1, 0, 0, target, strlen(target), err);
-}
-
 int cpio_add_node(struct cpio *c, const char *path, mode_t mode, uint32_t major, uint32_t minor,
                   struct dayfly_err *err)
 {

@@ -29,7 +29,6 @@ int cpio_init(struct cpio *c, struct dayfly_err *err);
 int cpio_add_dir(struct cpio *c, const char *path, mode_t mode, struct dayfly_err *err);
 int cpio_add_file(struct cpio *c, const char *path, mode_t mode, const void *data, size_t len,
                   struct dayfly_err *err);
-int cpio_add_symlink(struct cpio *c, const char *path, const char *target, struct dayfly_err *err);
 
 /* mode with its type: S_IFCHR or S_IFBLK. */
 int cpio_add_node(struct cpio *c, const char *path, mode_t mode, uint32_t major, uint32_t minor,

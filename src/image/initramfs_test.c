@@ -166,7 +166,6 @@ static void test_writer_makes_every_kind(void **state)
     struct archive_entry *e;
     assert_int_equal(cpio_init(&c, NULL), 0);
     assert_int_equal(cpio_add_dir(&c, "d", 01777, NULL), 0);
-    assert_int_equal(cpio_add_symlink(&c, "d/link", "/target", NULL), 0);
     assert_int_equal(cpio_add_node(&c, "d/disk", S_IFBLK | 0660, 8, 1, NULL), 0);
     assert_int_equal(cpio_add_node(&c, "d/no", S_IFREG | 0660, 8, 1, NULL), -EINVAL);
     assert_int_equal(cpio_add_file(&c, "/abs", 0600, "", 0, NULL), -EINVAL);
@@ -175,8 +174,6 @@ static void test_writer_makes_every_kind(void **state)
     struct archive *a = open_archive(fd);
     assert_int_equal(archive_read_next_header(a, &e), ARCHIVE_OK);
     assert_int_equal(archive_entry_mode(e), S_IFDIR | 01777);
-    assert_int_equal(archive_read_next_header(a, &e), ARCHIVE_OK);
-    assert_string_equal(archive_entry_symlink(e), "/target");
     assert_int_equal(archive_read_next_header(a, &e), ARCHIVE_OK);
     assert_int_equal(archive_entry_mode(e), S_IFBLK | 0660);
     assert_int_equal(archive_entry_rdevmajor(e), 8);

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #define TEST_ZEROES 4096
-#include "arch/x86_64/kernel_testing.h"
+#include "arch/x86_64/testing_kernel.h"
 #include "image/deb.h"
 #include "image/modinfo.h"
 #include "image/testing_store.h"

@@ -38,26 +38,6 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Settle where it is; the nearest directory that is there has to let us write. */
-static int settle(struct job_artifact *out, struct dayfly_err *err)
-{
-    _cleanup_free_ char *at = strdup(out->dir);
-    if (!at)
-        return err_set(err, ENOMEM, "out of memory");
-    while (access(at, F_OK) < 0 && errno == ENOENT) {
-        char *slash = strrchr(at, '/');
-        if (!slash)
-            strcpy(at, ".");
-        else
-            slash[slash == at] = '\0';
-    }
-    if (!is_directory(at))
-        return err_set(err, ENOTDIR, "%.200s is no directory", at);
-    if (access(at, W_OK | X_OK) < 0)
-        return err_errno(err, errno, "write to %.200s", at);
-    return firm_path(out->dir, &out->firm, err);
-}
-
 /* Part `host` into a directory and a name in it. */
 static int parse_host(struct job_artifact *out, const char *host, struct dayfly_err *err)
 {
@@ -68,7 +48,7 @@ static int parse_host(struct job_artifact *out, const char *host, struct dayfly_
     for (len = strlen(out->dir); len > 1 && out->dir[len - 1] == '/'; len--)
         out->dir[len - 1] = '\0';
     if (into)
-        return settle(out, err);
+        return firm_path_writable(out->dir, &out->firm, err);
     char *slash = strrchr(out->dir, '/');
     if (!(out->name = strdup(slash ? slash + 1 : out->dir)))
         return err_set(err, ENOMEM, "out of memory");
@@ -78,7 +58,7 @@ static int parse_host(struct job_artifact *out, const char *host, struct dayfly_
         strcpy(out->dir, ".");
     else
         slash[slash == out->dir] = '\0';
-    return settle(out, err);
+    return firm_path_writable(out->dir, &out->firm, err);
 }
 
 static int parse_word(const struct job_artifact_word *word, struct job_artifact *out,

@@ -48,11 +48,6 @@ int artifact_place_open(struct artifact_place *place, const char *firm, struct d
     return MIN(r, 0);
 }
 
-void artifact_place_drop(struct artifact_place *place)
-{
-    tree_remove(place->stage_fd, PLACE_NEW);
-}
-
 void artifact_place_close(struct artifact_place *place)
 {
     if (place->stage_fd >= 0)

@@ -36,9 +36,6 @@ int artifact_place_open(struct artifact_place *place, const char *firm, struct d
  */
 int artifact_place_publish(struct artifact_place *place, const char *name, struct dayfly_err *err);
 
-/* Remove what stands as PLACE_NEW. */
-void artifact_place_drop(struct artifact_place *place);
-
 /* Remove the directory of ours. Safe on one that was not opened ({-1, -1}). */
 void artifact_place_close(struct artifact_place *place);
 

@@ -85,12 +85,12 @@ static void test_kinds_do_not_replace_each_other(void **state)
     assert_int_equal(mkdir("out", 0755), 0);
     write_at(place.stage_fd, PLACE_NEW, "new");
     assert_int_equal(artifact_place_publish(&place, "out", &err), -EISDIR);
-    artifact_place_drop(&place);
+    tree_remove(place.stage_fd, PLACE_NEW);
     write_at(AT_FDCWD, "file", "old");
     make_tree(&place);
     assert_int_equal(artifact_place_publish(&place, "file", &err), -ENOTDIR);
     assert_file("file", "old");
-    artifact_place_drop(&place);
+    tree_remove(place.stage_fd, PLACE_NEW);
     /* Nor within a directory that is added to. */
     assert_int_equal(mkdir("dist", 0755), 0);
     write_at(AT_FDCWD, "dist/sub", "a file");
@@ -111,7 +111,7 @@ static void test_links_are_not_followed(void **state)
     make_tree(&place);
     assert_int_equal(artifact_place_publish(&place, "dist", NULL), -ENOTDIR);
     assert_int_equal(access("elsewhere/b", F_OK), -1);
-    artifact_place_drop(&place);
+    tree_remove(place.stage_fd, PLACE_NEW);
 
     write_at(AT_FDCWD, "target", "safe");
     assert_int_equal(symlink("target", "link"), 0);

@@ -8,7 +8,7 @@
 
 #include "../../agent/secret.h"
 #include "../../agent/serve.h"
-#include "job/guest_agent_testing.h"
+#include "job/testing_agent.h"
 #include "proto/record.h"
 #include "proto/wire.h"
 #include "util/arith.h"

@@ -36,7 +36,7 @@ struct guest {
     uint32_t next_session;
     struct guest_session *sessions[PROTO_SESSIONS_MAX];
     struct pollfd polls[AT_SESSIONS + PROTO_SESSIONS_MAX * GUEST_SESSION_FDS];
-    bool hello, ready, setup_sent, failed, bye, synced, stat_here;
+    bool hello, ready, setup_sent, failed, bye, stat_here;
     struct proto_hello hello_msg;
     struct proto_ready ready_msg;
     struct proto_fail fail_msg;
@@ -129,9 +129,6 @@ static int take_machine(struct guest *g, const struct proto_frame *f)
             return -EPROTO;
         g->stat_here = true;
         return 0;
-    case PROTO_SYNCED:
-        g->synced = true;
-        return g->ready && !f->len ? 0 : -EPROTO;
     case PROTO_BYE:
         g->bye = true;
         return g->ready && !f->len ? 0 : -EPROTO;
@@ -481,32 +478,19 @@ int guest_kill_leftovers(struct guest *g, struct dayfly_err *err)
 
 /* --- the machine */
 
-static int ask(struct guest *g, uint16_t type, bool *flag, const struct guest_wait *wait,
-               const char *what, struct dayfly_err *err)
-{
-    *flag = false;
-    int r = guest_lost(g, err);
-    if (r < 0)
-        return r;
-    if (proto_link_send(&g->link, type, 0, 0, NULL, 0) < 0)
-        return err_set(err, EAGAIN, "the guest does not read its messages");
-    return wait_for(g, flag, wait, what, err);
-}
-
 int guest_stat(struct guest *g, const struct guest_wait *wait, struct proto_stat *out,
                struct dayfly_err *err)
 {
     QUIET_SIGPIPE;
-    int r = ask(g, PROTO_STAT, &g->stat_here, wait, "figures", err);
-    if (r == 0)
+    g->stat_here = false;
+    int r = guest_lost(g, err);
+    if (r < 0)
+        return r;
+    if (proto_link_send(&g->link, PROTO_STAT, 0, 0, NULL, 0) < 0)
+        return err_set(err, EAGAIN, "the guest does not read its messages");
+    if ((r = wait_for(g, &g->stat_here, wait, "figures", err)) == 0)
         *out = g->stat_msg;
     return r;
-}
-
-int guest_sync(struct guest *g, const struct guest_wait *wait, struct dayfly_err *err)
-{
-    QUIET_SIGPIPE;
-    return ask(g, PROTO_SYNC, &g->synced, wait, "sync", err);
 }
 
 int guest_shutdown(struct guest *g, uint32_t flags, const struct guest_wait *wait,

@@ -90,9 +90,6 @@ void guest_kill(struct guest *g, uint32_t session); /* SIGKILL for all of the se
 int guest_stat(struct guest *g, const struct guest_wait *wait, struct proto_stat *out,
                struct dayfly_err *err);
 
-/* What was written in the guest is on its disks. */
-int guest_sync(struct guest *g, const struct guest_wait *wait, struct dayfly_err *err);
-
 /* Ask for power-off and wait until the agent has said its last word (all killed, extra mounts written
  * back). flags: PROTO_SHUTDOWN_*. */
 int guest_shutdown(struct guest *g, uint32_t flags, const struct guest_wait *wait,

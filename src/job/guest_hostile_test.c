@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "job/guest_testing.h"
+#include "job/testing_guest.h"
 #include "proto/link.h"
 #include "proto/proto.h"
 #include "util/arith.h"
@@ -195,7 +195,7 @@ static void test_deadlines_hold_whatever_the_guest_says(void **state)
     assert_int_equal(guest_setup(g, &SETUP, &wait, &ready_msg, &err), 0);
 
     for (s.len = 0; s.len < PROTO_LINK_BYTES + 4096;)
-        put(&s, PROTO_SYNCED, 0, 0, "", 0);
+        put(&s, PROTO_BYE, 0, 0, "", 0);
     put(&s, PROTO_STAT_REPLY, 0, 0, figures, sizeof(figures));
     assert_int_equal(send(fds[1], s.bytes, s.len, MSG_DONTWAIT), s.len);
     wait.deadline_ns = 1;

@@ -6,7 +6,7 @@
 
 #include "../../agent/secret.h"
 #include "../../agent/serve.h"
-#include "job/guest_agent_testing.h"
+#include "job/testing_agent.h"
 #include "job/mask.h"
 #include "util/arith.h"
 

@@ -25,7 +25,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "dayfly/net.h"
 #include "job/mask.h"
 #include "job/place.h"
 #include "job/report.h"
@@ -255,11 +254,6 @@ static int boot(struct run *run, int *signal_number, struct dayfly_err *err)
     return r;
 }
 
-static void dayfly_net_report_freep(struct dayfly_net_report **report)
-{
-    dayfly_net_report_free(*report);
-}
-
 static int give_authority(struct run *run, const char *pem, const struct guest_wait *wait,
                           struct dayfly_err *err)
 {
@@ -275,7 +269,7 @@ static int give_secrets(struct run *run, struct dayfly_err *err)
 {
     const struct job_options *options = run->options;
     const struct guest_wait wait = {.deadline_ns = clock_ns() + JOB_SECRET_NS, .cancel_fd = -1};
-    _cleanup_(dayfly_net_report_freep) struct dayfly_net_report *report = NULL;
+    _cleanup_net_report_ struct dayfly_net_report *report = NULL;
     size_t for_hosts = 0;
     int r = uses_border(options) ? run->place->ops->net_report(run->place, &report, err) : 0;
     for (size_t i = 0; i < options->secret_count && r == 0; i++) {
@@ -572,7 +566,8 @@ static int run_all(struct run *run, struct job_result *result, struct report_fac
     return run->options->want_report ? measure(run, facts, err) : 0;
 }
 
-static void begin_report(const struct run *run, struct report_facts *facts, struct job_result *result)
+static int begin_report(const struct run *run, struct report_facts *facts, struct job_result *result,
+                        struct dayfly_err *err)
 {
     const struct place *place = run->place;
     const struct start_state state = state_of(run);
@@ -583,6 +578,7 @@ static void begin_report(const struct run *run, struct report_facts *facts, stru
     facts->artifacts = result->artifacts.rows;
     facts->steps = run->steps;
     result->report = report_begin(facts, &state, &result->guest);
+    return result->report ? 0 : err_set(err, ENOMEM, "out of memory for the report");
 }
 
 /* -EINTR tells the caller of a signal to the run; a call of ours that was cut short is a host that
@@ -624,7 +620,7 @@ int job_run(const struct job_options *options, struct job_result *result, struct
             mask_text(run.mask, result->console); /* the command can write there as well */
     }
     if (r == 0 && options->want_report)
-        begin_report(&run, &facts, result);
+        r = begin_report(&run, &facts, result, err);
     run_finish(&run);
     run.timings.destroy_ns = clock_ns() - end;
     trace_mark(options->trace, TRACE_DESTROYED);

@@ -15,6 +15,7 @@
 #include "dayfly/net.h"
 #include "net/rule.h"
 #include "proto/message.h"
+#include "util/cleanup.h"
 
 /* What the person said; strings are borrowed for good. */
 struct job_net_words {
@@ -59,5 +60,13 @@ int job_net_setup(const struct job_net *net, const struct dayfly_net_report *nat
 /* What became of it, for the job's report: {mode} and, of a nat, names, refused, published and counts.
  * NULL when memory runs out. */
 json_t *job_net_report(const struct job_net *net, const struct dayfly_net_report *nat);
+
+/* Scope-bound ownership, as in util/cleanup.h. NULL is legal. */
+static inline void cleanup_net_report(struct dayfly_net_report **report)
+{
+    dayfly_net_report_free(*report);
+}
+
+#define _cleanup_net_report_ _cleanup_(cleanup_net_report)
 
 #endif

@@ -45,6 +45,7 @@ struct machine_place {
     int console[2]; /* a pipe: what does not fit is dropped */
     struct dayfly_config *config;
     struct dayfly_vm *vm;
+    char jail_lacks[64];
 
     int wake_fd; /* readable when something below changed */
     pthread_mutex_t lock;
@@ -277,11 +278,6 @@ static int machine_call(struct place *place, const struct guest_wait *wait, stru
     }
 }
 
-static void free_net_report(struct dayfly_net_report **report)
-{
-    dayfly_net_report_free(*report);
-}
-
 static int machine_set_up(struct place *place, struct proto_setup *setup, struct dayfly_err *err)
 {
     const struct job_options *options = place->options;
@@ -290,7 +286,7 @@ static int machine_set_up(struct place *place, struct proto_setup *setup, struct
     job_shares_mount(options->shares, options->share_count, setup);
     if (!place_has_net(place))
         return 0;
-    _cleanup_(free_net_report) struct dayfly_net_report *nat = NULL;
+    _cleanup_net_report_ struct dayfly_net_report *nat = NULL;
     int r = place_has_nat(place) ? dayfly_vm_net_report(machine_of(place)->vm, 0, &nat, err) : 0;
     return r < 0 ? r : job_net_setup(options->net, nat, setup, err);
 }
@@ -299,10 +295,11 @@ static int machine_set_up(struct place *place, struct proto_setup *setup, struct
 
 static void machine_measure(struct place *place, struct report_facts *facts)
 {
-    const struct machine_place *m = machine_of(place);
+    struct machine_place *m = machine_of(place);
     facts->overhead_bytes = report_overhead(dayfly_vm_helper(m->vm));
     facts->kernel_release = m->kernel.release;
-    facts->jail_lacks = dayfly_vm_jail(m->vm);
+    dayfly_vm_jail(m->vm, m->jail_lacks, sizeof(m->jail_lacks));
+    facts->jail_lacks = m->jail_lacks;
 }
 
 static char *machine_console(struct place *place)
@@ -330,7 +327,7 @@ static int machine_net_report(const struct place *place, struct dayfly_net_repor
 
 static json_t *machine_network(const struct place *place)
 {
-    _cleanup_(free_net_report) struct dayfly_net_report *nat = NULL;
+    _cleanup_net_report_ struct dayfly_net_report *nat = NULL;
     if (place_has_nat(place) && dayfly_vm_net_report(machine_of_const(place)->vm, 0, &nat, NULL) < 0)
         return NULL;
     return job_net_report(place->options->net, nat);

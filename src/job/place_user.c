@@ -173,15 +173,10 @@ static int user_call(struct place *place, const struct guest_wait *wait, struct 
     return r < 0 ? r : steal_fd(&fd);
 }
 
-static void free_net_report(struct dayfly_net_report **report)
-{
-    dayfly_net_report_free(*report);
-}
-
 static int user_set_up(struct place *place, struct proto_setup *setup, struct dayfly_err *err)
 {
     const struct user_place *u = user_of_const(place);
-    _cleanup_(free_net_report) struct dayfly_net_report *nat = NULL;
+    _cleanup_net_report_ struct dayfly_net_report *nat = NULL;
     if (!u->nat)
         return 0;
     if (net_report_make(u->nat, NULL, &nat) < 0)
@@ -217,7 +212,7 @@ static int user_ended(struct place *place, struct dayfly_err *err)
 static json_t *user_network(const struct place *place)
 {
     const struct user_place *u = user_of_const(place);
-    _cleanup_(free_net_report) struct dayfly_net_report *nat = NULL;
+    _cleanup_net_report_ struct dayfly_net_report *nat = NULL;
     if (u->nat && net_report_make(u->nat, NULL, &nat) < 0)
         return NULL;
     return job_net_report(place->options->net, nat);

@@ -85,6 +85,17 @@ json_t *report_begin(const struct report_facts *facts, const struct start_state 
     return NULL;
 }
 
+json_t *report_of_failure(const char *why, int status)
+{
+    const struct guest_result exit = {.outcome = GUEST_EXITED, .code = status};
+    _cleanup_free_ char *printable = strdup(why);
+    if (!printable)
+        return NULL;
+    text_make_printable(printable);
+    return json_pack("{s:s, s:s, s:o}", "dayfly", DAYFLY_VERSION, "error", printable, "exit",
+                     exit_json(&exit));
+}
+
 int report_step(json_t **steps, const char *name, uint64_t ns, const struct guest_result *guest)
 {
     _cleanup_free_ char *printable = strdup(name);

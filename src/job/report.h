@@ -3,10 +3,11 @@
 #define JOB_REPORT_H
 
 /*
- * The report of a job: one JSON object, written when nothing of the job is left. Begun while its
- * machine is still there to be asked, ended with the times.
+ * The report of a job: one JSON object, written when nothing of the job is left (doc/report.md). Begun
+ * while its machine is still there to be asked, ended with the times.
  *
  *   dayfly, engine, why, image, kernel_release
+ *   error         of a run that failed: why. There are then only dayfly, exit and audit beside it
  *   start_state   {digest, kernel, image, agent, machine}, and caches where there are some
  *   timings_ms    {create, boot, ready, command, destroy, total}
  *   shares        [{source, path, mode}]: what start_state does not cover the content of
@@ -30,7 +31,7 @@ struct job_timings;
 
 struct report_facts {
     const char *image, *engine, *why, *kernel_release;
-    const char *jail_lacks; /* dayfly_vm_jail; NULL: there is no machine */
+    const char *jail_lacks; /* what dayfly_vm_jail writes; NULL: there is no machine */
     struct proto_stat stat;
     int64_t overhead_bytes; /* negative: not known */
     json_t *network;        /* from job_net_report; taken */
@@ -41,6 +42,9 @@ struct report_facts {
 /* NULL when memory runs out. */
 json_t *report_begin(const struct report_facts *facts, const struct start_state *state,
                      const struct guest_result *guest);
+/* Of a run that dayfly ended, for `why`, with `status`: {dayfly, error, exit}. NULL when memory runs
+ * out. */
+json_t *report_of_failure(const char *why, int status);
 int report_end(json_t *report, const struct job_timings *timings);
 
 /* Append a step that has ended; *steps is made with the first one. 0 or -ENOMEM. */

@@ -44,8 +44,47 @@ static void it_is_whole_or_not_there(void **state)
     assert_int_equal(rmdir("folder"), 0); /* nothing else was in it */
     assert_int_equal(written("r.json", NULL, &err), 0);
     assert_report("r.json");
-    assert_int_equal(written("/nonexistent/r.json", NULL, &err), -ENOENT);
-    assert_non_null(strstr(err.msg, "/nonexistent"));
+    assert_int_equal(written("new/below/r.json", NULL, &err), 0);
+    assert_report("new/below/r.json");
+    assert_int_equal(written("/proc/nonexistent/r.json", NULL, &err), -ENOENT);
+    assert_non_null(strstr(err.msg, "/proc/nonexistent"));
+}
+
+static void must_not_run(void)
+{
+    fail_msg("it runs");
+}
+
+static void what_cannot_be_written_is_found_before(void **state)
+{
+    struct dayfly_err err;
+    assert_int_equal(mkdir("folder", 0755), 0);
+    assert_int_equal(close(open("file", O_CREAT | O_WRONLY | O_CLOEXEC, 0644)), 0);
+    assert_int_equal(written("folder", must_not_run, &err), -EISDIR);
+    assert_int_equal(written("file/r.json", must_not_run, &err), -ENOTDIR);
+    assert_int_equal(written("file/below/r.json", must_not_run, &err), -ENOTDIR);
+    assert_non_null(strstr(err.msg, "the report file/below/r.json"));
+    assert_int_equal(access("file", F_OK), 0);
+}
+
+static void look_that_it_is_gone(void)
+{
+    assert_int_equal(faccessat(AT_FDCWD, "r.json", F_OK, AT_SYMLINK_NOFOLLOW), -1);
+}
+
+static void an_older_one_is_gone_before(void **state)
+{
+    struct stat st;
+    assert_int_equal(written("r.json", NULL, NULL), 0);
+    assert_int_equal(written("r.json", look_that_it_is_gone, NULL), 0);
+    assert_report("r.json");
+    /* Of a link it is the link. */
+    assert_int_equal(rename("r.json", "mine"), 0);
+    assert_int_equal(symlink("mine", "r.json"), 0);
+    assert_int_equal(written("r.json", look_that_it_is_gone, NULL), 0);
+    assert_report("mine");
+    assert_int_equal(lstat("r.json", &st), 0);
+    assert_true(S_ISREG(st.st_mode));
 }
 
 static void what_is_no_file_is_written_to(void **state)
@@ -54,6 +93,26 @@ static void what_is_no_file_is_written_to(void **state)
     assert_int_equal(written("/dev/null", NULL, NULL), 0);
     assert_int_equal(stat("/dev/null", &st), 0);
     assert_true(S_ISCHR(st.st_mode)); /* and not replaced by a file */
+}
+
+static void a_stream_that_is_a_file_is_written_to(void **state)
+{
+    struct stat st;
+    char text[64] = "";
+    int kept = dup(STDERR_FILENO);
+    int out = open("out", O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+    assert_int_equal(write(out, "said\n", 5), 5);
+    assert_int_equal(symlink("/proc/self/fd/2", "stream"), 0);
+    dup2(out, STDERR_FILENO);
+    int r = written("stream", NULL, NULL);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    assert_int_equal(r, 0);
+    assert_int_equal(lstat("stream", &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_true(pread(out, text, sizeof(text) - 1, 0) > 0);
+    close(out);
+    assert_string_equal(text, "said\n{\n  \"image\": \"host\"\n}\n");
 }
 
 static void put_links(void)
@@ -96,7 +155,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_is_whole_or_not_there, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(what_cannot_be_written_is_found_before, enter_folder,
+                                        leave_folder),
+        cmocka_unit_test_setup_teardown(an_older_one_is_gone_before, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(what_is_no_file_is_written_to, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(a_stream_that_is_a_file_is_written_to, enter_folder,
+                                        leave_folder),
         cmocka_unit_test_setup_teardown(links_that_came_since_lead_nowhere, enter_folder, leave_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

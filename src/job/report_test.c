@@ -144,6 +144,18 @@ static void test_steps_and_artifacts_are_told(void **state)
     json_decref(artifacts);
 }
 
+static void test_a_failure_is_a_report_as_well(void **state)
+{
+    (void)state;
+    json_t *report = report_of_failure("no \033image", 125);
+    assert_string_equal(json_string_value(json_object_get(report, "error")), "no ?image");
+    assert_string_equal(json_string_value(json_object_get(report, "dayfly")), DAYFLY_VERSION);
+    char *text = json_dumps(json_object_get(report, "exit"), JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(text, "{\"code\":125,\"signal\":null,\"timed_out\":false}");
+    free(text);
+    json_decref(report);
+}
+
 static void test_the_start_state_changes_with_every_part(void **state)
 {
     (void)state;
@@ -194,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_a_signal_has_no_code),
         cmocka_unit_test(test_only_the_expected_state_will_do),
         cmocka_unit_test(test_steps_and_artifacts_are_told),
+        cmocka_unit_test(test_a_failure_is_a_report_as_well),
         cmocka_unit_test(test_the_start_state_changes_with_every_part),
         cmocka_unit_test(test_overhead_leaves_guest_memory_out),
     };

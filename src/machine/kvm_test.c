@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exits, doorbells, interrupts and the processors' life, with guests of a few instructions. */
-#include "machine/kvm_testing.h"
+#include "machine/testing_kvm.h"
 
 #include <errno.h>
 #include <poll.h>

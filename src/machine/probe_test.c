@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "machine/kvm_testing.h"
+#include "machine/testing_kvm.h"
 
 #include <string.h>
 

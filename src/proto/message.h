@@ -10,7 +10,7 @@
  * payload with bytes behind its end is refused. Strings that a struct holds as arrays are copies and
  * always terminated; those it holds as pointers are borrowed from the payload.
  *
- * DATA's payload is the bytes; END, CLOSE, KILL, STAT, SYNC, SYNCED and BYE have none.
+ * DATA's payload is the bytes; END, CLOSE, KILL, STAT and BYE have none.
  */
 
 #include <stddef.h>
@@ -129,9 +129,10 @@ struct proto_exec_strings {
     const char *at[PROTO_STRINGS_MAX + 2];
 };
 
-#define PROTO_SECRET_ENV   1u /* a variable of every command's environment, instead of a file */
-#define PROTO_SECRET_TRUST 2u /* none at all: a certificate (PEM) for the file system's trust stores   \
-                               */
+#define PROTO_SECRET_ENV 1u /* a variable of every command's environment, instead of a file */
+#define PROTO_SECRET_TRUST                                                                             \
+    2u /* none at all: a certificate (PEM) for the file system's trust stores                          \
+        */
 #define PROTO_SECRET_FLAGS 3u
 
 /* Its bytes stay where the frame was until proto_link_wipe. */

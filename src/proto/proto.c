@@ -32,8 +32,6 @@ static const struct {
     [PROTO_EXIT] = {"EXIT", .session = true},
     [PROTO_STAT] = {"STAT"},
     [PROTO_STAT_REPLY] = {"STAT_REPLY"},
-    [PROTO_SYNC] = {"SYNC"},
-    [PROTO_SYNCED] = {"SYNCED"},
     [PROTO_SHUTDOWN] = {"SHUTDOWN"},
     [PROTO_BYE] = {"BYE"},
     [PROTO_SECRET] = {"SECRET"},

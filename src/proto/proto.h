@@ -24,8 +24,8 @@
  *     STARTED s -> (or EXEC_FAILED s, the end)
  *     DATA s, END s, WINDOW s, CLOSE s in both directions; SIGNAL s, RESIZE s, KILL s from the host
  *     EXIT s ->                                    the last message of a session
- *                             <- STAT, SYNC, SHUTDOWN at any time after READY
- *     STAT_REPLY, SYNCED, BYE ->
+ *                             <- STAT, SHUTDOWN at any time after READY
+ *     STAT_REPLY, BYE ->
  *
  * Credit. The receiver of a stream says how many bytes of DATA it is able to hold; the sender never
  * has more outstanding. The first credit stands in EXEC (stdout, stderr) and in STARTED (stdin), WINDOW
@@ -73,9 +73,7 @@ enum proto_type {
     PROTO_EXIT,
     PROTO_STAT,
     PROTO_STAT_REPLY,
-    PROTO_SYNC,
-    PROTO_SYNCED,
-    PROTO_SHUTDOWN,
+    PROTO_SHUTDOWN = 20, /* 18 and 19 were others */
     PROTO_BYE,
     PROTO_SECRET,
     PROTO_TYPE_COUNT,

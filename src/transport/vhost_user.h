@@ -35,7 +35,7 @@ int vhost_user_new(struct vhost_user **out, struct virtio_device *dev, int fd,
                    vhost_user_closed *closed, void *opaque, struct dayfly_err *err);
 
 /* The same, for the first front end that connects to a socket made at `path`, mode 0600. The file is
- * removed when that front end has come, or by vhost_user_free. */
+ * removed when that front end has come, or by vhost_user_free. For tests. */
 int vhost_user_listen(struct vhost_user **out, struct virtio_device *dev, const char *path,
                       vhost_user_closed *closed, void *opaque, struct dayfly_err *err);
 

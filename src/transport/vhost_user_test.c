@@ -20,7 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "transport/vhost_user_front.h"
+#include "transport/testing_front.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/testing.h"

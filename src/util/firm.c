@@ -58,6 +58,26 @@ int firm_path(const char *path, char **out, struct dayfly_err *err)
     return 0;
 }
 
+int firm_path_writable(const char *path, char **out, struct dayfly_err *err)
+{
+    struct stat st;
+    _cleanup_free_ char *at = strdup(path);
+    if (!at)
+        return err_set(err, ENOMEM, "out of memory");
+    while (access(at, F_OK) < 0 && errno == ENOENT) {
+        char *slash = strrchr(at, '/');
+        if (!slash)
+            strcpy(at, ".");
+        else
+            slash[slash == at] = '\0';
+    }
+    if (stat(at, &st) == 0 && !S_ISDIR(st.st_mode))
+        return err_set(err, ENOTDIR, "%.200s is no directory", at);
+    if (access(at, W_OK | X_OK) < 0)
+        return err_errno(err, errno, "write to %.200s", at);
+    return firm_path(path, out, err);
+}
+
 /* A directory in another one: O_PATH; -ENOTDIR for a link. */
 static int enter(int dir, const char *name, mode_t mode)
 {

@@ -16,6 +16,10 @@
  * it is opened. -EINVAL where ".." leads out of what is missing. */
 int firm_path(const char *path, char **out, struct dayfly_err *err);
 
+/* The same of one that is to be written to: the nearest directory that is there has to let us.
+ * `path` is not empty. */
+int firm_path_writable(const char *path, char **out, struct dayfly_err *err);
+
 /* Open the directory, made with this mode where it is missing (0: it is not); no component may be a
  * link: -ENOTDIR. Returns the descriptor or -errno. */
 int firm_open(const char *firm, mode_t mode, struct dayfly_err *err);

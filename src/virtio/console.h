@@ -48,13 +48,13 @@ int virtio_console_new(struct virtio_device **out, const struct virtio_console_o
 /* Any thread, without the device's lock. NULL is legal. */
 void virtio_console_free(struct virtio_device *dev);
 
-/* The terminal has another size. Any thread. */
+/* The terminal has another size. Any thread. So far for tests: no engine's console has a terminal. */
 void virtio_console_resize(struct virtio_device *dev, uint16_t columns, uint16_t rows);
 
 /*
  * Join a port to other descriptors (taken, even on failure); -1 for both: to none, and the guest's
  * programs find the port closed on the host's side. Any thread, without the device's lock.
- * Returns 0, -EINVAL for a port that is not there, or -errno.
+ * Returns 0, -EINVAL for a port that is not there, or -errno. So far for tests.
  */
 int virtio_console_attach(struct virtio_device *dev, unsigned port, int in_fd, int out_fd);
 

@@ -66,9 +66,11 @@ int virtio_net_new(struct virtio_device **out, struct net *net,
 void virtio_net_free(struct virtio_device *dev); /* and the back end */
 
 /* Plug the cable in, or pull it: a driver with VIRTIO_NET_F_STATUS is told, and without a cable frames
- * are dropped. It is in from the start; a back end whose other end goes pulls it. Any thread. */
+ * are dropped. It is in from the start; a back end whose other end goes pulls it. Any thread. So far
+ * for tests. */
 void virtio_net_set_link(struct virtio_device *dev, bool up);
 
+/* For tests. */
 void virtio_net_count(struct virtio_device *dev, struct virtio_net_counters *out);
 
 #endif

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 
 #include "transport/vhost_user.h"
-#include "transport/vhost_user_front.h"
+#include "transport/testing_front.h"
 #include "util/cleanup.h"
 
 struct contract_bus {

@@ -41,6 +41,7 @@ no_work() {
     id=$(jq -r '.caches[0].made.id' "$REPORT")
     cached --trusted --cache deps:/c:promote -- 'cat /c/d/e/f; rm /c/g; echo two >>/c/d/e/f; echo 3 >/c/h'
     [ "$(outcome)" = "promoted 1>2" ]
+    tests/check-report doc/report.md "$REPORT"
     [ "$(jq -r '.caches[0].id' "$REPORT")" = "$id" ]
     [ "$(jq -r '.start_state.caches[0].generation' "$REPORT")" = "$id" ]
     [ "$(cat "$(tree deps)/d/e/f")" = $'one\ntwo' ]

@@ -106,6 +106,15 @@ else:
 PY
 }
 
+@test "doc/report.md has every key of the report" {
+    mkdir "$TEST_DIR/share"
+    run job --report "$TEST_DIR/report.json" --share "$TEST_DIR/share:/mnt" --cache cache:/cache \
+        --allow example.org:443 --artifact "/etc/passwd:$TEST_DIR/out/" -- nslookup nowhere.example
+    echo "$output"
+    [ "$(jq -c '[(.caches, .artifacts, .shares, .network.names) | length]' "$TEST_DIR/report.json")" = '[1,1,1,1]' ]
+    tests/check-report doc/report.md "$TEST_DIR/report.json"
+}
+
 @test "the audit finds nothing, and names what a job leaves" {
     run job --audit --report "$TEST_DIR/report" -- true
     [ "$status" -eq 0 ]

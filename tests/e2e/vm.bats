@@ -14,6 +14,17 @@ load common
     nothing_left
 }
 
+@test "a program that ignores SIGCHLD hears of the end all the same" {
+    make_initrd
+    # Within timeout, which makes it the default for what it starts.
+    run timeout -k 10 "$LIMIT" env --ignore-signal=CHLD TINY_ENGINE="$ENGINE" build/examples/tiny/tiny \
+        "$KERNEL" "$TEST_DIR/initrd" "console=ttyS0 quiet panic=-1"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"the machine ended: power off"* ]]
+    nothing_left
+}
+
 @test "two machines in one process are paused, resumed and stopped apart from each other" {
     make_initrd 'while :; do echo tick; /bin/busybox usleep 100000; done'
     run timeout -k 10 "$LIMIT" build/tests/machine/lifecycle "$ENGINE" "$KERNEL" "$TEST_DIR/initrd"

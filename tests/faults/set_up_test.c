@@ -25,13 +25,13 @@
 
 #include <liburing.h>
 
-#include "arch/x86_64/kernel_testing.h"
+#include "arch/x86_64/testing_kernel.h"
 #include "block/block.h"
 #include "board/machine.h"
 #include "dayfly/config.h"
 #include "dayfly/vm.h"
 #include "fs/fs.h"
-#include "machine/kvm_testing.h"
+#include "machine/testing_kvm.h"
 #include "net/net.h"
 #include "util/arith.h"
 #include "util/cleanup.h"

@@ -80,10 +80,8 @@ static void ask(struct run *r)
         guest_exec(r->g, &command, &r->session, &err);
         break;
     case 3:
-        guest_stat(r->g, &now, &out.stat, &err);
-        break;
     case 4:
-        guest_sync(r->g, &now, &err);
+        guest_stat(r->g, &now, &out.stat, &err);
         break;
     case 5:
         guest_signal(r->g, r->session, u8(&r->in));

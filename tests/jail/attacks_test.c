@@ -32,7 +32,7 @@
 #include "fs/fs.h"
 #include "isolate/jail.h"
 #include "machine/bus.h"
-#include "machine/kvm_testing.h"
+#include "machine/testing_kvm.h"
 #include "machine/loop.h"
 #include "machine/memory.h"
 #include "machine/vcpu.h"

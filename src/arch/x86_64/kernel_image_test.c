@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "arch/x86_64/kernel_testing.h"
+#include "arch/x86_64/testing_kernel.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/late.h"

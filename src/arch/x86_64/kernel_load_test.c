@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "arch/x86_64/kernel_testing.h"
+#include "arch/x86_64/testing_kernel.h"
 #include "util/arith.h"
 #include "util/cleanup.h"
 #include "util/late.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef ARCH_X86_64_KERNEL_TESTING_H
-#define ARCH_X86_64_KERNEL_TESTING_H
+#ifndef ARCH_X86_64_TESTING_KERNEL_H
+#define ARCH_X86_64_TESTING_KERNEL_H
 
 /* Kernels made by hand, for tests: an ELF file as a struct, and bzImages around it. */
 

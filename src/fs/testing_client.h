@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef FS_CLIENT_H
-#define FS_CLIENT_H
+#ifndef FS_TESTING_CLIENT_H
+#define FS_TESTING_CLIENT_H
 
 /*
  * The other end of a file server, for tests: what a guest's kernel sends, and a check of each reply's

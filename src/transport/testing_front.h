@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TRANSPORT_VHOST_USER_FRONT_H
-#define TRANSPORT_VHOST_USER_FRONT_H
+#ifndef TRANSPORT_TESTING_FRONT_H
+#define TRANSPORT_TESTING_FRONT_H
 
 /*
  * The front end's side of vhost-user, for tests only: the messages that QEMU sends, in its order, and

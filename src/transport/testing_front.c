@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "transport/vhost_user_front.h"
+#include "transport/testing_front.h"
 
 #include <errno.h>
 #include <poll.h>

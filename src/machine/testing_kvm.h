@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef MACHINE_KVM_TESTING_H
-#define MACHINE_KVM_TESTING_H
+#ifndef MACHINE_TESTING_KVM_H
+#define MACHINE_TESTING_KVM_H
 
 /* For tests that run guests of their own, which even a software KVM does. */
 

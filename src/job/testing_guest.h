@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef JOB_GUEST_TESTING_H
-#define JOB_GUEST_TESTING_H
+#ifndef JOB_TESTING_GUEST_H
+#define JOB_TESTING_GUEST_H
 
 /* What the tests of a guest's client share. Included by *_test.c files only. */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef JOB_GUEST_AGENT_TESTING_H
-#define JOB_GUEST_AGENT_TESTING_H
+#ifndef JOB_TESTING_AGENT_H
+#define JOB_TESTING_AGENT_H
 
 /*
  * The agent's own engine in a forked child over a socket pair, for tests of the host's side: no
@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "job/guest_testing.h"
+#include "job/testing_guest.h"
 #include "proto/link.h"
 #include "proto/proto.h"
 #include "util/cleanup.h"

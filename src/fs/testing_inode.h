@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef FS_INODE_FIXTURE_H
-#define FS_INODE_FIXTURE_H
+#ifndef FS_TESTING_INODE_H
+#define FS_TESTING_INODE_H
 
 /*
  * A shared directory for tests of inode.h, on several file systems of the host, by name (squash) and by

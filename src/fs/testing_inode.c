@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fs/inode_fixture.h"
+#include "fs/testing_inode.h"
 #include "util/tree.h"
 
 #include <sched.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fs/client.h"
+#include "fs/testing_client.h"
 
 #include <assert.h>
 #include <fcntl.h>
