@@ -168,7 +168,7 @@ static struct block *must_open_ephemeral(int base)
 
 static void test_two_begin_alike_and_go_their_ways(void **state)
 {
-    char path[] = "/tmp/dayfly-overlay-XXXXXX";
+    char path[] = "/tmp/unit-overlay-XXXXXX";
     uint8_t sector[512], back[512];
     int file = mkostemp(path, O_CLOEXEC);
     assert_int_equal(ftruncate(file, (off_t)SIZE), 0);

@@ -21,7 +21,7 @@
 /* A file on a real file system: /tmp may be memory, which is nothing but page cache. */
 static int make_file(char path[32])
 {
-    snprintf(path, 32, "/var/tmp/dayfly-attach-XXXXXX");
+    snprintf(path, 32, "/var/tmp/unit-attach-XXXXXX");
     int fd = mkostemp(path, O_CLOEXEC);
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, (off_t)SIZE), 0);
@@ -330,7 +330,7 @@ static void test_another_node_of_a_device_is_the_same_device(void **state)
 {
     struct loop_device loop = make_loop(512, false);
     struct stat st;
-    char node[] = "/tmp/dayfly-node-XXXXXX", other[64];
+    char node[] = "/tmp/unit-node-XXXXXX", other[64];
     int end;
     assert_int_equal(fstat(loop.fd, &st), 0);
     assert_non_null(mkdtemp(node));

@@ -29,7 +29,7 @@ static int make_tmpfile(void)
 
 static int make_named(void)
 {
-    char path[] = "/tmp/dayfly-raw-XXXXXX";
+    char path[] = "/tmp/unit-raw-XXXXXX";
     int fd = mkostemp(path, O_CLOEXEC);
     unlink(path);
     return fd;
@@ -456,7 +456,7 @@ static void test_open_refuses_what_is_no_disk(void **state)
 
 static void test_open_needs_the_right_mode(void **state)
 {
-    char path[] = "/tmp/dayfly-raw-XXXXXX";
+    char path[] = "/tmp/unit-raw-XXXXXX";
     int fd = mkostemp(path, O_CLOEXEC);
     assert_int_equal(ftruncate(fd, 4096), 0);
     close(fd);
@@ -468,7 +468,7 @@ static void test_open_needs_the_right_mode(void **state)
 
 static void test_a_disk_has_one_writer(void **state)
 {
-    char path[] = "/tmp/dayfly-raw-XXXXXX";
+    char path[] = "/tmp/unit-raw-XXXXXX";
     int fd = mkostemp(path, O_CLOEXEC);
     assert_int_equal(ftruncate(fd, 4096), 0);
 

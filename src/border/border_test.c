@@ -52,7 +52,7 @@ static void keep_log(void *opaque, enum log_level level, const char *line)
 /* In place of dayfly-nat's: names in a folder of our own. */
 static void listen_here(struct world *w, int listeners[NAT_BORDER_PORTS])
 {
-    strcpy(w->folder, "/tmp/dayfly-border-XXXXXX");
+    strcpy(w->folder, "/tmp/unit-border-XXXXXX");
     assert_non_null(mkdtemp(w->folder));
     snprintf(w->trust, sizeof(w->trust), "%s/trust", w->folder);
     FILE *file = fopen(w->trust, "we");

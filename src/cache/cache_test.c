@@ -33,7 +33,7 @@ static int setup(void **state)
     struct place *p = calloc(1, sizeof(*p));
     if (!p)
         return -1;
-    strcpy(p->home, "/var/tmp/dayfly-cache.XXXXXX");
+    strcpy(p->home, "/var/tmp/unit-cache.XXXXXX");
     assert_non_null(mkdtemp(p->home));
     assert_int_equal(caches_open(&p->caches, p->home, NULL), 0);
     *state = p;

@@ -44,7 +44,7 @@ static int setup(void **state)
     char path[128];
     if (!folder)
         return -1;
-    strcpy(folder->path, "/tmp/dayfly-validate-XXXXXX");
+    strcpy(folder->path, "/tmp/unit-validate-XXXXXX");
     if (!mkdtemp(folder->path) || chmod(folder->path, 0755) != 0)
         return -1;
     make_file(folder, "vmlinuz", 100);

@@ -46,7 +46,7 @@ static void test_layers(void **state)
 
 static void test_direct(void **state)
 {
-    char path[] = "/var/tmp/dayfly-direct-XXXXXX";
+    char path[] = "/var/tmp/unit-direct-XXXXXX";
     struct config_disk disk = {
         .path = path, .fd = -1, .cache = DAYFLY_DISK_CACHE_DIRECT, .on_full = DAYFLY_DISK_FULL_FAIL};
     struct attached_disk attached;

@@ -34,9 +34,9 @@ static int setup(void **state)
         return -1;
     *state = p;
     p->cow = (struct cow)COW_INIT;
-    strcpy(p->base, "/var/tmp/dayfly-cow-base.XXXXXX");
-    strcpy(p->changes, "/var/tmp/dayfly-cow-changes.XXXXXX");
-    strcpy(p->other, "/dev/shm/dayfly-cow-changes.XXXXXX");
+    strcpy(p->base, "/var/tmp/unit-cow-base.XXXXXX");
+    strcpy(p->changes, "/var/tmp/unit-cow-changes.XXXXXX");
+    strcpy(p->other, "/dev/shm/unit-cow-changes.XXXXXX");
     assert_non_null(mkdtemp(p->base));
     assert_non_null(mkdtemp(p->changes));
     assert_non_null(mkdtemp(p->other));

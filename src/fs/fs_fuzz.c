@@ -72,7 +72,7 @@ static int mount_private(const char *path)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    char path[] = "/tmp/dayfly-fuzz-XXXXXX";
+    char path[] = "/tmp/unit-fuzz-XXXXXX";
     if (!mkdtemp(path) || mount_private(path) < 0) {
         perror("a tmpfs of its own");
         exit(1);

@@ -190,7 +190,7 @@ static void closes_are_told_where_they_matter(void **state)
 /* ramfs stands for all file systems that are not known to be local. */
 static void closes_are_told_where_they_may_fail(void **state)
 {
-    char path[] = "/tmp/dayfly-ramfs-XXXXXX";
+    char path[] = "/tmp/unit-ramfs-XXXXXX";
     struct share s;
     struct fuse_open_out open;
     skip_unless_root();

@@ -129,7 +129,7 @@ static void symbolic_links_are_not_followed(void **state)
     struct share s;
     struct fuse_entry_out entry;
     struct fuse_open_out open;
-    char outside[] = "/dev/shm/dayfly-outside-XXXXXX";
+    char outside[] = "/dev/shm/unit-outside-XXXXXX";
     int fd = mkstemp(outside);
     share_begin(&s);
     assert_int_equal(symlinkat("/", s.dir, "slash"), 0);

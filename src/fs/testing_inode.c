@@ -46,7 +46,7 @@ void begin(struct fixture *f, const struct variant *v, struct fs_options options
     *f = (struct fixture){.variant = v, .options = options, .dir = -1};
     if (v->kind == FS_IDMAP_IDENTITY && geteuid() != 0)
         skip();
-    strcpy(f->base, v->place == PLACE_TMPFS ? "/dev/shm/dayfly-XXXXXX" : "/var/tmp/dayfly-XXXXXX");
+    strcpy(f->base, v->place == PLACE_TMPFS ? "/dev/shm/unit-XXXXXX" : "/var/tmp/unit-XXXXXX");
     assert_non_null(mkdtemp(f->base));
     snprintf(f->share, sizeof(f->share), "%s/share", f->base);
     assert_int_equal(mkdir(f->share, 0755), 0);

@@ -82,7 +82,7 @@ static void run_in_thread(void (*run)(struct context *c))
 {
     struct context c = {.dir = -1, .run = run};
     pthread_t thread;
-    strcpy(c.path, "/var/tmp/dayfly-XXXXXX");
+    strcpy(c.path, "/var/tmp/unit-XXXXXX");
     assert_non_null(mkdtemp(c.path));
     assert_int_equal(chmod(c.path, 0777), 0);
     c.dir = open(c.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -387,7 +387,7 @@ static int check_unprivileged(void)
         return 3;
     if (fs_thread_check_idmap(&mapped.idmap, NULL) != -EPERM)
         return 4;
-    strcpy(c.path, "/var/tmp/dayfly-XXXXXX");
+    strcpy(c.path, "/var/tmp/unit-XXXXXX");
     if (!mkdtemp(c.path))
         return 5;
     c.dir = open(c.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -23,7 +23,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-static char top[] = "/dev/shm/dayfly-layer-fuzz.XXXXXX";
+static char top[] = "/dev/shm/unit-layer-fuzz.XXXXXX";
 static int top_fd, here_fd;
 
 static void remove_top(void)

@@ -95,7 +95,7 @@ struct fake {
 
 static struct fake fake_make(const char *message)
 {
-    struct fake fake = {.dir = "/tmp/dayfly-skopeo.XXXXXX"};
+    struct fake fake = {.dir = "/tmp/unit-skopeo.XXXXXX"};
     char file[64], script[600];
     assert_non_null(mkdtemp(fake.dir));
     snprintf(fake.words, sizeof(fake.words), "%s/words", fake.dir);

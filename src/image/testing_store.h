@@ -20,7 +20,7 @@ struct testing_home {
 
 static inline struct testing_home testing_home_make(void)
 {
-    struct testing_home home = {"/tmp/dayfly-store-test.XXXXXX"};
+    struct testing_home home = {"/tmp/unit-store-test.XXXXXX"};
     assert_non_null(mkdtemp(home.path));
     return home;
 }

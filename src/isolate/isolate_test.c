@@ -296,7 +296,7 @@ static int setup(void **state)
     struct place *p = calloc(1, sizeof(*p));
     if (!p)
         return -1;
-    strcpy(p->dir, "/tmp/dayfly-isolate.XXXXXX");
+    strcpy(p->dir, "/tmp/unit-isolate.XXXXXX");
     assert_non_null(mkdtemp(p->dir));
     _cleanup_close_ int top = open(p->dir, flags);
     assert_int_equal(mkdirat(top, "rw", 0700), 0);

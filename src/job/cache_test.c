@@ -18,7 +18,7 @@
 #include "util/testing.h"
 #include "util/tree.h"
 
-static char home[] = "/var/tmp/dayfly-job-cache.XXXXXX";
+static char home[] = "/var/tmp/unit-job-cache.XXXXXX";
 
 static int setup(void **state)
 {

@@ -23,7 +23,7 @@ static int home_fd;
 
 static int make_home(void **state)
 {
-    strcpy(home, "/tmp/dayfly-layer-XXXXXX");
+    strcpy(home, "/tmp/unit-layer-XXXXXX");
     assert_non_null(mkdtemp(home));
     home_fd = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(home_fd >= 0);

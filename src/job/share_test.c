@@ -206,7 +206,7 @@ static const char *open_says(const char *source, enum dayfly_share_mode mode, st
 static void test_sources(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/dayfly-share-XXXXXX", path[64], want[256];
+    char folder[] = "/tmp/unit-share-XXXXXX", path[64], want[256];
     struct dayfly_err err;
     assert_non_null(mkdtemp(folder));
     assert_string_equal(open_says(folder, DAYFLY_SHARE_RW, &err), "");

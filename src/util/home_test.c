@@ -51,7 +51,7 @@ static void test_a_short_buffer_is_an_error(void **state)
 static void test_make_dirs_makes_parents_and_is_idempotent(void **state)
 {
     (void)state;
-    char base[] = "/tmp/dayfly-home-test.XXXXXX", path[PATH_MAX];
+    char base[] = "/tmp/unit-home-test.XXXXXX", path[PATH_MAX];
     assert_non_null(mkdtemp(base));
     snprintf(path, sizeof(path), "%s/a/b/c", base);
     assert_int_equal(home_make_dirs(path, 0700, NULL), 0);

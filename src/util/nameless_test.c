@@ -17,7 +17,7 @@
 
 static int make_folder(void **state)
 {
-    char *dir = strdup("/tmp/dayfly-test-XXXXXX");
+    char *dir = strdup("/tmp/unit-test-XXXXXX");
     *state = dir;
     return !dir || !mkdtemp(dir) || setenv("TMPDIR", dir, 1) < 0 ? -1 : 0;
 }

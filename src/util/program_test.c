@@ -26,7 +26,7 @@ static int run(const char *script, int out, struct dayfly_err *err)
 static void test_path_is_searched_in_its_order(void **state)
 {
     (void)state;
-    char base[] = "/tmp/dayfly-program-test.XXXXXX";
+    char base[] = "/tmp/unit-program-test.XXXXXX";
     char path[PATH_MAX], folder[64], plain[64], good[64];
     assert_non_null(mkdtemp(base));
     snprintf(folder, sizeof(folder), "%s/a", base);
@@ -58,7 +58,7 @@ static void test_path_is_searched_in_its_order(void **state)
 static void test_an_empty_folder_is_not_the_working_directory(void **state)
 {
     (void)state;
-    char base[] = "/tmp/dayfly-program-test.XXXXXX";
+    char base[] = "/tmp/unit-program-test.XXXXXX";
     assert_non_null(mkdtemp(base));
     int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_int_equal(chdir(base), 0);

@@ -11,7 +11,7 @@
 
 #include "util/testing.h"
 
-static char top[] = "/tmp/dayfly-tree-XXXXXX";
+static char top[] = "/tmp/unit-tree-XXXXXX";
 static int top_fd;
 
 static int setup(void **state)

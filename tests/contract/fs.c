@@ -57,7 +57,7 @@ static int make(struct contract_env *env)
     struct dayfly_err err;
     struct made *m = calloc(1, sizeof(*m));
     env->made = m;
-    strcpy(m->path, "/tmp/dayfly-contract-XXXXXX");
+    strcpy(m->path, "/tmp/unit-contract-XXXXXX");
     if (!mkdtemp(m->path))
         return -errno;
     m->dir = open(m->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

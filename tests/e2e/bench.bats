@@ -37,7 +37,7 @@ for column in sys.argv[2:]:
     mkdir "$TEST_DIR/source"
     echo one >"$TEST_DIR/source/file"
     bench --rows "none,$ENGINE" --columns build,cpu,read,write --source "$TEST_DIR/source" \
-        --build 'grep -q one file' --json >"$TEST_DIR/table.json"
+        --build 'sleep 0.1 && grep -q one file' --json >"$TEST_DIR/table.json"
     has_figures "$ENGINE" build read write <"$TEST_DIR/table.json"
     jq -e '.settings.disk_tool == "dayfly'"'"'s own"' "$TEST_DIR/table.json" # the image has no fio
     nothing_left

@@ -382,7 +382,7 @@ static void make_place(struct scene_place *place)
 {
     static struct test_kernel kernel;
     test_kernel_init(&kernel);
-    strcpy(place->path, "/tmp/dayfly-set-up-XXXXXX");
+    strcpy(place->path, "/tmp/unit-set-up-XXXXXX");
     assert_non_null(mkdtemp(place->path));
     place->kernel = memfd_create("kernel", MFD_CLOEXEC);
     place->disk = memfd_create("disk", MFD_CLOEXEC);

@@ -160,7 +160,7 @@ static uint64_t kvm_loop(struct jail *jail)
 
 static uint64_t file_server(struct jail *jail)
 {
-    char path[] = "/tmp/dayfly-jail.XXXXXX";
+    char path[] = "/tmp/unit-jail.XXXXXX";
     uint64_t breaches = 0;
     struct fs *fs;
     struct virtio_device *dev;
@@ -374,7 +374,7 @@ static int listen_at(const char *dir, const char *name)
 static void sockets_with_names_are_reached(void **state)
 {
     (void)state;
-    char top[] = "/tmp/dayfly-jail.XXXXXX", dir[64], path[80];
+    char top[] = "/tmp/unit-jail.XXXXXX", dir[64], path[80];
     struct jail *jail;
     struct loop *loop;
     struct virtio_device *dev;

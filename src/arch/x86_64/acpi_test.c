@@ -219,7 +219,7 @@ static void check_with_iasl(const char *dir, const struct tables *t)
 static void test_iasl_agrees(void **state)
 {
     (void)state;
-    char dir[] = "/tmp/dayfly-acpi-XXXXXX";
+    char dir[] = "/tmp/unit-acpi-XXXXXX";
     assert_non_null(mkdtemp(dir));
     if (run(dir, "command -v iasl >/dev/null") != 0) {
         rmdir(dir);
