@@ -42,7 +42,7 @@
 #define LIMIT_NS   (120 * NS_PER_S)
 
 static const char command_line[] =
-    "console=ttyS0 quiet panic=-1 reboot=a cryptomgr.notests random.trust_cpu=on "
+    "console=ttyS0 quiet panic=-1 reboot=a cryptomgr.notests random.trust_cpu=on pci=lastbus=0 "
     "8250.nr_uarts=1 dayfly.port=agent";
 
 static void fail(const char *what, const struct dayfly_err *err)

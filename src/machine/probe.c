@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +84,10 @@ __asm__(".pushsection .rodata\n"
 /* clang-format on */
 
 struct probe {
+    struct kvm_vm vm;
+    struct memory memory;
+    struct vcpus *cpus;
+    struct bus pio, mmio;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned step;
@@ -196,78 +201,106 @@ static void wait_for_end(struct probe *p)
 }
 
 /* 0 when the guest ran to its end; else err says why not. */
-static int run_guest(struct kvm_vm *vm, struct probe *p, struct bus *pio, struct bus *mmio,
-                     struct dayfly_err *err)
+static int run_guest(struct probe *p, struct dayfly_err *err)
 {
-    struct memory mem = {0};
-    struct vcpus *cpus = NULL;
     const struct memory_layout layout = {.gpa = 0, .size_bytes = RAM_SIZE};
     const struct vcpus_options options = {
-        .vm = vm,
+        .vm = &p->vm,
         .count = 1,
-        .pio = pio,
-        .mmio = mmio,
+        .pio = &p->pio,
+        .mmio = &p->mmio,
         .ended = on_ended,
         .all_stopped = on_all_stopped,
         .opaque = p,
     };
-    int rc = memory_create(&mem, &layout, 1, err);
-    if (rc == 0 && (rc = kvm_vm_add_memory(vm, &mem, err)) == 0)
-        rc = vcpus_new(&cpus, &options, err);
+    int rc = memory_create(&p->memory, &layout, 1, err);
+    if (rc == 0 && (rc = kvm_vm_add_memory(&p->vm, &p->memory, err)) == 0)
+        rc = vcpus_new(&p->cpus, &options, err);
     if (rc == 0) {
-        write_guest(&mem);
-        rc = set_registers(vm, vcpus_fd(cpus, 0));
+        write_guest(&p->memory);
+        rc = set_registers(&p->vm, vcpus_fd(p->cpus, 0));
         if (rc < 0)
             err_errno(err, -rc, "KVM refuses the registers of a 64-bit guest");
     }
-    if (rc == 0 && (rc = vcpus_start(cpus, err)) == 0)
+    if (rc == 0 && (rc = vcpus_start(p->cpus, err)) == 0)
         wait_for_end(p);
-    vcpus_free(cpus);
-    kvm_vm_finish(vm); /* before the memory that it shows */
-    memory_finish(&mem);
     return rc;
+}
+
+static struct probe *probe_new(void)
+{
+    static const struct bus_ops step_ops = {.write = on_step};
+    struct probe *p = calloc(1, sizeof(*p));
+    if (!p)
+        return NULL;
+    p->vm.kvm_fd = p->vm.fd = -1;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&p->lock, NULL);
+    bus_init(&p->pio);
+    bus_init(&p->mmio);
+    bus_add(&p->pio, STEP_PORT, 1, &step_ops, p);
+    return p;
+}
+
+static void *probe_free(void *arg)
+{
+    struct probe *p = arg;
+    vcpus_free(p->cpus);
+    kvm_vm_finish(&p->vm); /* before the memory that it shows */
+    memory_finish(&p->memory);
+    bus_finish(&p->pio);
+    bus_finish(&p->mmio);
+    pthread_mutex_destroy(&p->lock);
+    pthread_cond_destroy(&p->changed);
+    free(p);
+    return NULL;
+}
+
+/* Without its maker, who has a machine to make: the kernel takes milliseconds to close a VM. */
+static void probe_free_aside(struct probe *p)
+{
+    pthread_t thread;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&thread, NULL, probe_free, p) == 0)
+        pthread_detach(thread);
+    else
+        probe_free(p);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void probe_kvm(const char *path, struct probe_result *out)
 {
     struct dayfly_err err = {0};
-    struct kvm_vm vm;
+    struct probe *p = probe_new();
     *out = (struct probe_result){.answer = PROBE_WORKS};
-    int rc = kvm_vm_new(&vm, path ? path : KVM_PATH, false, &err);
+    int rc = p ? kvm_vm_new(&p->vm, path ? path : KVM_PATH, false, &err)
+               : err_set(&err, ENOMEM, "out of memory");
     if (rc < 0) {
         out->answer = rc == -ENOENT || rc == -ENODEV  ? PROBE_MISSING
                       : rc == -EACCES || rc == -EPERM ? PROBE_NO_PERMISSION
                                                       : PROBE_UNUSABLE;
         snprintf(out->reason, sizeof(out->reason), "%s", err.msg);
+        if (p)
+            probe_free(p);
         return;
     }
-    struct probe p = {.step = 0};
-    struct bus pio, mmio;
-    static const struct bus_ops step_ops = {.write = on_step};
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&p.changed, &attr);
-    pthread_condattr_destroy(&attr);
-    pthread_mutex_init(&p.lock, NULL);
-    bus_init(&pio);
-    bus_init(&mmio);
-    bus_add(&pio, STEP_PORT, 1, &step_ops, &p);
-
-    rc = run_guest(&vm, &p, &pio, &mmio, &err);
+    rc = run_guest(p, &err);
     if (rc < 0) {
         out->answer = PROBE_UNUSABLE;
         snprintf(out->reason, sizeof(out->reason), "%s", err.msg);
-    } else if (p.step != DONE) {
+    } else if (p->step != DONE) {
         out->answer = PROBE_UNUSABLE;
         snprintf(out->reason, sizeof(out->reason), "%s cannot run ordinary kernels: it fails at %s",
-                 path ? path : KVM_PATH, steps[p.step]);
-        snprintf(out->detail, sizeof(out->detail), "%s", p.why);
+                 path ? path : KVM_PATH, steps[p->step]);
+        snprintf(out->detail, sizeof(out->detail), "%s", p->why);
     }
-    bus_finish(&pio);
-    bus_finish(&mmio);
-    pthread_mutex_destroy(&p.lock);
-    pthread_cond_destroy(&p.changed);
+    probe_free_aside(p);
 }
 
 const char *probe_answer_name(enum probe_answer answer)

@@ -23,8 +23,8 @@ struct probe_result {
     char detail[DAYFLY_ERR_MSG_BYTES]; /* for developers: what KVM said; often "" */
 };
 
-/* Takes some milliseconds, at most about two seconds; leaves nothing. path NULL: /dev/kvm. Any thread.
- */
+/* Takes some milliseconds, at most about two seconds. Leaves nothing, but its VM is closed in a thread
+ * of its own, which has ended some milliseconds later. path NULL: /dev/kvm. Any thread. */
 void probe_kvm(const char *path, struct probe_result *out);
 
 /* "works", "missing", "no permission", "cannot run kernels" */
