@@ -58,3 +58,29 @@ store_size() {
     store_size | diff "$TEST_DIR/store" -
     nothing_left
 }
+
+@test "twenty at once, all of them up" {
+    long
+    local i fd seen=0 pids=() held=()
+    for ((i = 0; i < 20; i++)); do
+        mkfifo "$TEST_DIR/hold.$i"
+        "$DAYFLY" run -i -q --engine "$ENGINE" --net none --cpus 1 --memory 128MiB tests -- \
+            sh -c 'echo up; read -r word; echo "$word"' <"$TEST_DIR/hold.$i" >"$TEST_DIR/out.$i" 3>&- &
+        pids+=($!)
+        exec {fd}>"$TEST_DIR/hold.$i"
+        held+=("$fd")
+    done
+    for ((i = 0; i < 600 && seen < 20; i++)); do
+        sleep 1
+        seen=$(cat "$TEST_DIR"/out.* | grep -cx up) || true
+    done
+    [ "$seen" -eq 20 ]
+    for i in "${pids[@]}"; do kill -0 "$i"; done
+    for fd in "${held[@]}"; do
+        echo down >&"$fd"
+        exec {fd}>&-
+    done
+    for i in "${pids[@]}"; do wait "$i"; done
+    [ "$(cat "$TEST_DIR"/out.* | grep -cx down)" -eq 20 ]
+    nothing_left
+}
