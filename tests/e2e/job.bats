@@ -117,6 +117,7 @@ PY
 
 @test "the audit finds nothing, and names what a job leaves" {
     run job --audit --report "$TEST_DIR/report" -- true
+    echo "$output"
     [ "$status" -eq 0 ]
     [ "$(jq -c .audit "$TEST_DIR/report")" = '{"clean":true,"left":[]}' ]
     mkdir "$TEST_DIR/tmp"
