@@ -201,14 +201,27 @@ static void let_go(struct inode_table *table, struct inode *inode)
     inode_unref(table, inode);
 }
 
+/* To a handle of a file that is gone, whose inode number another file is being made with, Linux answers
+ * ENOMEM until that file is made (iget_locked), and only then ESTALE: it is asked again, for 8 ms at
+ * most. */
+static int open_handle(const struct export *export, const union handle *handle)
+{
+    for (unsigned wait_us = 31;; wait_us *= 2) {
+        /* The kernel's interface is not const; it writes nothing. */
+        int fd =
+            open_by_handle_at(export->mount_fd, (struct file_handle *)&handle->fh, O_PATH | O_CLOEXEC);
+        if (fd >= 0)
+            return fd;
+        if (errno != ENOMEM || wait_us > 4000)
+            return -errno;
+        usleep(wait_us);
+    }
+}
+
 static int open_way(const struct way *way)
 {
-    if (way->parent)
-        return open_beneath(way->parent_fd, way->name);
-    /* The kernel's interface is not const; it writes nothing. */
-    int fd = open_by_handle_at(way->inode->export->mount_fd, (struct file_handle *)&way->handle.fh,
-                               O_PATH | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    return way->parent ? open_beneath(way->parent_fd, way->name)
+                       : open_handle(way->inode->export, &way->handle);
 }
 
 /* Where the process has no descriptor left, half of the idle ones are closed, for one more try. */

@@ -20,6 +20,7 @@ struct race {
     atomic_uint running; /* the host goes on while somebody serves */
     atomic_int wrong;    /* the first answer that must not be */
     atomic_uint found;
+    unsigned seed; /* the host's */
 };
 
 /* cmocka's assertions belong to the main thread. */
@@ -28,6 +29,13 @@ static void check(struct race *race, bool fine, int64_t answer)
     int none = 0;
     if (!fine)
         atomic_compare_exchange_strong(&race->wrong, &none, answer ? (int)answer : -1);
+}
+
+/* A different sequence for each thread, the same in each run. */
+static unsigned next_random(unsigned *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 16;
 }
 
 static void make_files(struct race *race)
@@ -43,13 +51,6 @@ static void make_files(struct race *race)
         race->ids[i] = look(&race->f, name);
         bytes[i] = 'x';
     }
-}
-
-/* A different sequence for each thread, the same in each run. */
-static unsigned next_random(unsigned *seed)
-{
-    *seed = *seed * 1664525u + 1013904223u;
-    return *seed >> 16;
 }
 
 static void join_all(struct race *race, void *(*serve)(void *), void (*host)(struct race *))
@@ -162,6 +163,43 @@ static void test_the_host_renames(const struct variant *v)
     end_race(&race);
 }
 
+/* -- the number of a file that is gone is given to others --------------------------------------------
+ */
+
+static void *make_others(void *arg)
+{
+    struct race *race = arg;
+    char name[32];
+    snprintf(name, sizeof(name), "%p", (void *)&name);
+    for (int round = 0; round < ROUNDS; round++) {
+        int fd = openat(race->f.dir, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+        check(race, fd >= 0 && close(fd) == 0 && unlinkat(race->f.dir, name, 0) == 0, -errno);
+    }
+    atomic_fetch_sub(&race->running, 1);
+    return NULL;
+}
+
+static void use_what_is_gone(struct race *race)
+{
+    host_write(&race->f, "gone", "1");
+    uint64_t id = look(&race->f, "gone");
+    assert_int_equal(size_of(&race->f, id), 1);
+    drop_cache(&race->f);
+    host_unlink(&race->f, "gone");
+    usleep(next_random(&race->seed) % 64);
+    int64_t size = size_of(&race->f, id);
+    check(race, size == -ESTALE, size);
+    inode_forget(race->f.table, id, UINT64_MAX);
+}
+
+static void test_the_host_uses_numbers_again(const struct variant *v)
+{
+    struct race race = {0};
+    begin(&race.f, v, few);
+    join_all(&race, make_others, use_what_is_gone);
+    end_race(&race);
+}
+
 /* -- forgotten, opened and renamed at once -----------------------------------------------------------
  */
 
@@ -216,6 +254,7 @@ int main(void)
     static const struct variant_case cases[] = {
         {"opening the same", test_opening_the_same},
         {"the host renames", test_the_host_renames},
+        {"the host uses numbers again", test_the_host_uses_numbers_again},
         {"forgetting", test_forgetting},
     };
     return run_cases("fs-inode-race", cases, ARRAY_SIZE(cases));
