@@ -75,12 +75,38 @@ void tell_times(const struct job_timings *t)
             (double)t->command_ns / 1e6, (double)t->destroy_ns / 1e6, (double)t->total_ns / 1e6);
 }
 
-void tell_console(char *console)
+/* Where a kernel that died begins to say why; NULL when it does not. */
+static char *first_fault(char *console)
+{
+    static const char *const marks[] = {"BUG: ",       "Oops: ",    "general protection fault",
+                                        "int3: ",      "WARNING: ", "stack segment",
+                                        "Kernel panic"};
+    char *first = NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(marks); i++) {
+        char *at = strstr(console, marks[i]);
+        if (at && (!first || at < first))
+            first = at;
+    }
+    while (first && first > console && first[-1] != '\n')
+        first--;
+    return first;
+}
+
+/* Where the last `lines` lines begin. */
+static char *last_lines(char *console, int lines)
 {
     char *start = console + strlen(console);
-    for (int lines = 0; start > console; start--)
-        if (start[-1] == '\n' && ++lines > 12)
+    for (; start > console; start--)
+        if (start[-1] == '\n' && lines-- == 0)
             break;
+    return start;
+}
+
+void tell_console(char *console)
+{
+    char *fault = first_fault(console), *start = last_lines(console, fault ? 60 : 12);
+    if (fault && fault > start)
+        start = fault;
     fputs("dayfly: the guest's kernel said:\n", stderr);
     for (char *rest = start, *line; (line = strtok_r(rest, "\r\n", &rest));) {
         text_make_printable(line);
