@@ -51,6 +51,22 @@ int boot_open_kernel(const struct config_boot *boot, struct dayfly_err *err)
     return kernel < 0 && boot->kernel ? err_wrap(err, "%s", boot->kernel) : kernel;
 }
 
+/* What Linux says when it finds other code than it wants to change: in no kernel without jump labels.
+ */
+static const char jump_label_mark[] = "jump_label: Fatal kernel bug";
+
+bool boot_kernel_patches_itself(int kernel)
+{
+    char chunk[1u << 16];
+    const size_t mark = sizeof(jump_label_mark) - 1;
+    ssize_t n;
+    for (off_t at = 0; (n = io_pread_full(kernel, chunk, sizeof(chunk), at)) >= (ssize_t)mark;
+         at += n - (ssize_t)mark + 1)
+        if (memmem(chunk, (size_t)n, jump_label_mark, mark))
+            return true;
+    return n < 0;
+}
+
 int boot_open_initrd(const struct config_boot *boot, int *fd, struct dayfly_err *err)
 {
     *fd = -1;

@@ -334,11 +334,25 @@ static void add_file(struct command_line *line, const char *option, int file)
     command_line_addf(line, "/proc/self/fd/%d", command_line_pass(line, file));
 }
 
-static int add_boot(struct command_line *line, const struct config_boot *boot, struct dayfly_err *err)
+/* Processors in threads of their own, unless they would get in the way of a kernel that patches itself:
+ * QEMU (7.2) can translate code while another processor writes it, and then keeps what was there
+ * before. Linux puts a breakpoint where it patches, meets a kept one that it does not know any more,
+ * and dies. */
+static void add_accelerator(struct command_line *line, unsigned cpus, int kernel)
 {
+    command_line_add(line, "-accel");
+    command_line_addf(line, "tcg,thread=%s",
+                      cpus > 1 && boot_kernel_patches_itself(kernel) ? "single" : "multi");
+}
+
+static int add_boot(struct command_line *line, const struct dayfly_config *config,
+                    struct dayfly_err *err)
+{
+    const struct config_boot *boot = &config->boot;
     int kernel = boot_open_kernel(boot, err), initrd;
     if (kernel < 0)
         return kernel;
+    add_accelerator(line, config->cpus, kernel);
     add_file(line, "-kernel", kernel);
     int r = boot_open_initrd(boot, &initrd, err);
     if (r < 0)
@@ -364,8 +378,8 @@ static int build_command_line(struct engine *engine, struct command_line *line,
     for (const char *const *word =
              (const char *const[]){
                  "-nodefaults", "-no-user-config", "-no-reboot", "-S", "-display", "none", "-sandbox",
-                 "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "-accel",
-                 "tcg,thread=multi", "-cpu", "max", NULL};
+                 "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "-cpu",
+                 "max", NULL};
          *word; word++)
         command_line_add(line, *word);
     command_line_add(line, "-machine");
@@ -379,7 +393,7 @@ static int build_command_line(struct engine *engine, struct command_line *line,
     command_line_add(line, "-smp");
     command_line_addf(line, "%u", config->cpus);
 
-    if ((r = add_boot(line, &config->boot, err)) < 0)
+    if ((r = add_boot(line, config, err)) < 0)
         return r;
 
     command_line_add(line, "-chardev");
